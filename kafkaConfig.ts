@@ -1,0 +1,268 @@
+/**
+ * Configuration: the environment read once and validated, the Kafka client made from it, the topics with their
+ * settings, and ensureTopics(). Run the last by itself, once, before the scripts:
+ *
+ *   npx tsx -e "import('./kafkaConfig.ts').then(m => m.ensureTopics())"
+ */
+import { existsSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { parse as parseDotenv } from 'dotenv'
+import { Kafka, type KafkaConfig, logLevel, type SASLOptions } from 'kafkajs'
+import { ConfigurationError } from './lib/errors.ts'
+import { createLogger, kafkaLogCreator, type Logger, type LogOptions } from './lib/log.ts'
+import { MINOR_UNIT_DIGITS, parseDecimal } from './lib/money.ts'
+import { reconcileTopics, type TopicReport } from './lib/topicAdmin.ts'
+import { defineTopics, type TopicTable } from './lib/topics.ts'
+
+export type Environment = Record<string, string | undefined>
+
+export interface Config {
+  kafka: {
+    brokers: string[]
+    ssl: KafkaConfig['ssl']
+    sasl: SASLOptions | undefined
+    sessionTimeoutMs: number
+    commitIntervalMs: number
+  }
+  topicPrefix: string
+  topics: TopicTable
+  partitions: number
+  replicationFactor: number
+  minInsyncReplicas: number
+  databaseUrl: string
+  orders: { ratePerSecond: number; badRatio: number; limitMinor: number }
+  dedupe: { maxOrders: number; maxAgeMs: number }
+  payment: { gatewayUrl: string | undefined; concurrency: number; timeoutMs: number }
+  gateway: {
+    port: number
+    latencyMs: number
+    declineRatio: number
+    errorRatio: number
+    throttleRatio: number
+    dropRatio: number
+  }
+  analytics: { graceMs: number; windowMs: number }
+  healthPort: number
+  log: LogOptions
+}
+
+/** Where settings are looked up: an exported variable wins over the `.env` file. */
+export const ENV_FILE = process.env.ENV_FILE ?? fileURLToPath(new URL('.env', import.meta.url))
+
+/** The environment with what `.env` adds to it, as both are now. */
+export function readEnvironment(file = ENV_FILE, exported: Environment = process.env): Environment {
+  const fromFile = existsSync(file) ? parseDotenv(readFileSync(file)) : {}
+  return { ...fromFile, ...exported }
+}
+
+let loaded: Config | undefined
+
+/**
+ * The configuration of this process, read on first use.
+ *
+ * @throws ConfigurationError that names the variable, its value and what is allowed
+ */
+export function loadConfig(): Config {
+  loaded ??= parseConfig(readEnvironment())
+  return loaded
+}
+
+/** @throws ConfigurationError that names the variable, its value and what is allowed */
+export function parseConfig(env: Environment): Config {
+  const text = (name: string, fallback: string) => env[name]?.trim() || fallback
+  const refuse = (name: string, allowed: string): never => {
+    throw new ConfigurationError(`${name}=${env[name]} is not usable: ${allowed}`)
+  }
+  const number = (name: string, fallback: number, min: number, max: number, whole = true) => {
+    const value = Number(text(name, String(fallback)))
+    if (!(value >= min && value <= max) || (whole && !Number.isInteger(value))) {
+      refuse(name, `it takes a ${whole ? 'whole ' : ''}number from ${min} to ${max}`)
+    }
+    return value
+  }
+  const ratio = (name: string, fallback: number) => number(name, fallback, 0, 1, false)
+  const oneOf = <Choice extends string>(name: string, fallback: Choice, choices: readonly Choice[]) => {
+    const value = text(name, fallback) as Choice
+    if (!choices.includes(value)) refuse(name, `it takes one of ${choices.join(', ')}`)
+    return value
+  }
+  const matching = (name: string, fallback: string, pattern: RegExp, allowed: string) => {
+    const value = text(name, fallback)
+    if (value !== '' && !pattern.test(value)) refuse(name, allowed)
+    return value
+  }
+
+  const brokers = text('KAFKA_BROKERS', 'localhost:9092')
+    .split(',')
+    .map((broker) => broker.trim())
+  if (!brokers.every((broker) => /^[^:\s/]+:\d{1,5}$/.test(broker))) {
+    refuse('KAFKA_BROKERS', 'it takes host:port, several separated by commas')
+  }
+  const replicationFactor = number('REPLICATION_FACTOR', 1, 1, 10)
+  const minInsyncReplicas = number('MIN_INSYNC_REPLICAS', replicationFactor > 2 ? 2 : 1, 1, 10)
+  if (minInsyncReplicas > replicationFactor) {
+    refuse('MIN_INSYNC_REPLICAS', `it cannot be above REPLICATION_FACTOR (${replicationFactor})`)
+  }
+  const topicPrefix = matching(
+    'TOPIC_PREFIX',
+    '',
+    /^[A-Za-z0-9._-]{1,50}$/,
+    'it takes letters, digits and . _ -',
+  )
+
+  return {
+    kafka: {
+      brokers,
+      ...readSecurity(env, oneOf),
+      // Below 6 s a default broker refuses the group; above it a killed instance stalls its partitions longer.
+      sessionTimeoutMs: number('SESSION_TIMEOUT_MS', 6_000, 1_000, 300_000),
+      commitIntervalMs: number('COMMIT_INTERVAL_MS', 50, 0, 5_000),
+    },
+    topicPrefix,
+    topics: defineTopics(topicPrefix),
+    partitions: number('PARTITIONS', 6, 1, 1_000),
+    replicationFactor,
+    minInsyncReplicas,
+    databaseUrl: readUrl(
+      'DATABASE_URL',
+      ['postgres:', 'postgresql:'],
+      'postgres://orders:orders@localhost:5432/orders',
+    ),
+    orders: {
+      ratePerSecond: readRate(env),
+      badRatio: ratio('BAD_ORDER_RATIO', 0.02),
+      limitMinor: readAmount('ORDER_LIMIT', '10000.00'),
+    },
+    dedupe: {
+      maxOrders: number('DEDUPE_WINDOW_ORDERS', 20_000, 0, 10_000_000),
+      maxAgeMs: number('DEDUPE_WINDOW_MINUTES', 60, 0, 10_080) * 60_000,
+    },
+    payment: {
+      gatewayUrl: env.GATEWAY_URL?.trim() ? readUrl('GATEWAY_URL', ['http:', 'https:'], '') : undefined,
+      concurrency: number('PAYMENT_CONCURRENCY', 64, 1, 1_000),
+      timeoutMs: number('PAYMENT_TIMEOUT_MS', 2_000, 10, 60_000),
+    },
+    gateway: {
+      port: number('GATEWAY_PORT', 4010, 0, 65_535),
+      latencyMs: number('GATEWAY_LATENCY_MS', 20, 0, 60_000),
+      declineRatio: ratio('GATEWAY_DECLINE_RATIO', 0.03),
+      errorRatio: ratio('GATEWAY_ERROR_RATIO', 0),
+      throttleRatio: ratio('GATEWAY_THROTTLE_RATIO', 0),
+      dropRatio: ratio('GATEWAY_DROP_RATIO', 0),
+    },
+    analytics: {
+      graceMs: number('ANALYTICS_GRACE_SECONDS', 60, 0, 86_400) * 1_000,
+      windowMs: number('ANALYTICS_WINDOW_MINUTES', 60, 1, 1_440) * 60_000,
+    },
+    healthPort: number('HEALTH_PORT', 9_464, 0, 65_535),
+    log: {
+      level: oneOf('LOG_LEVEL', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'silent']),
+      format: oneOf('LOG_FORMAT', 'pretty', ['pretty', 'json']),
+      color: process.stderr.isTTY === true && !env.NO_COLOR,
+    },
+  }
+
+  function readUrl(name: string, protocols: string[], fallback: string): string {
+    const value = text(name, fallback)
+    // Never with its value: a URL can hold a password.
+    if (!URL.canParse(value) || !protocols.includes(new URL(value).protocol)) {
+      throw new ConfigurationError(`${name} is not usable: it takes a URL that starts with ${protocols[0]}//`)
+    }
+    return value
+  }
+
+  function readAmount(name: string, fallback: string): number {
+    const value = matching(name, fallback, /^\d+(\.\d{1,2})?$/, 'it takes an amount such as 10000.00')
+    return parseDecimal(value, MINOR_UNIT_DIGITS.EUR)
+  }
+}
+
+/**
+ * ORDERS_PER_SECOND alone: the one setting that the simulator reads again while it runs.
+ *
+ * @throws ConfigurationError
+ */
+export function readRate(env: Environment = readEnvironment()): number {
+  const value = Number(env.ORDERS_PER_SECOND?.trim() || '10')
+  if (value >= 0 && value <= 1_000_000) return value
+  throw new ConfigurationError(
+    `ORDERS_PER_SECOND=${env.ORDERS_PER_SECOND} is not usable: it takes a number from 0 (pause) to 1000000`,
+  )
+}
+
+type OneOf = <Choice extends string>(name: string, fallback: Choice, choices: readonly Choice[]) => Choice
+
+/** TLS and SASL for a cluster that asks for them. */
+function readSecurity(env: Environment, oneOf: OneOf): Pick<Config['kafka'], 'ssl' | 'sasl'> {
+  const readFile = (name: string): string | undefined => {
+    const file = env[name]?.trim()
+    if (!file) return undefined
+    if (existsSync(file)) return readFileSync(file, 'utf8')
+    throw new ConfigurationError(`${name}=${file} is not usable: there is no such file`)
+  }
+  const tls = oneOf('KAFKA_TLS', 'off', ['off', 'on']) === 'on'
+  const given = {
+    ca: readFile('KAFKA_TLS_CA_FILE'),
+    cert: readFile('KAFKA_TLS_CERT_FILE'),
+    key: readFile('KAFKA_TLS_KEY_FILE'),
+  }
+  const ssl = tls
+    ? Object.fromEntries(Object.entries(given).filter(([, pem]) => pem !== undefined))
+    : undefined
+
+  const mechanism = oneOf('KAFKA_SASL_MECHANISM', 'none', ['none', 'plain', 'scram-sha-256', 'scram-sha-512'])
+  if (mechanism === 'none') return { ssl, sasl: undefined }
+  const { KAFKA_SASL_USERNAME: username, KAFKA_SASL_PASSWORD: password } = env
+  if (!username || !password) {
+    throw new ConfigurationError(
+      `KAFKA_SASL_MECHANISM=${mechanism} needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, and one of them is empty`,
+    )
+  }
+  // The three mechanisms have the same shape, which the type of kafkajs does not see through.
+  return { ssl, sasl: { mechanism, username, password } as SASLOptions }
+}
+
+/**
+ * A Kafka client. Each call has connections of its own: a consumer and a producer must not share one, since
+ * kafkajs marks offsets of a transaction as committed in a map that all clients of an instance share, also when
+ * the transaction aborts.
+ */
+export function createKafka(config: Config, clientId: string, logger: Logger): Kafka {
+  const { brokers, ssl, sasl } = config.kafka
+  return new Kafka({
+    clientId,
+    brokers,
+    ...(ssl ? { ssl } : {}),
+    ...(sasl ? { sasl } : {}),
+    connectionTimeout: 3_000,
+    requestTimeout: 15_000,
+    // CONCURRENT_TRANSACTIONS is answered while the markers of the transaction before are written, which takes a
+    // few milliseconds: with the default first wait of 300 ms a transaction takes that long. Given up after about
+    // three seconds, when whoever called tries again in a way of its own.
+    retry: { initialRetryTime: 10, maxRetryTime: 1_000, retries: 9 },
+    logLevel: logger.isLevelEnabled('debug') ? logLevel.INFO : logLevel.ERROR,
+    logCreator: kafkaLogCreator(logger),
+  })
+}
+
+/**
+ * Creates the topics that are missing and reports how those that exist differ from the table; changes none of
+ * them. Waits for the broker, prints what it did, and ends.
+ *
+ * @param print takes one line at a time
+ */
+export async function ensureTopics(
+  config: Config = loadConfig(),
+  print: (line: string) => void = console.log,
+): Promise<TopicReport> {
+  const logger = createLogger('topics', config.log)
+  return reconcileTopics({
+    kafka: createKafka(config, 'ensure-topics', logger),
+    brokers: config.kafka.brokers,
+    topics: config.topics,
+    partitions: config.partitions,
+    replicationFactor: config.replicationFactor,
+    minInsyncReplicas: config.minInsyncReplicas,
+    print,
+  })
+}

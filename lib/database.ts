@@ -1,0 +1,136 @@
+import { fileURLToPath } from 'node:url'
+import { runner as migrate } from 'node-pg-migrate'
+import pg from 'pg'
+import { sleep } from './async.ts'
+import { describe, UnavailableError } from './errors.ts'
+import type { Logger } from './log.ts'
+
+export type Database = pg.Pool
+export type Client = pg.PoolClient
+
+const MIGRATIONS = fileURLToPath(new URL('../sql', import.meta.url))
+/** Any number of ours: whoever holds it migrates, the others wait. */
+const MIGRATION_LOCK = 4_071_969
+
+/** bigint columns hold counts and minor units, all below 2^53. */
+pg.types.setTypeParser(pg.types.builtins.INT8, Number)
+
+/**
+ * A pool of connections.
+ *
+ * The time limits keep one process from holding up the others: a lock that does not come in 5 s is given up, and
+ * a process that was stopped in the middle of a transaction loses it after 3 s, and with it a hot product's lock.
+ */
+export function openDatabase(url: string, connections: number, log: Logger): Database {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: connections,
+    connectionTimeoutMillis: 5_000,
+    options:
+      '-c lock_timeout=5000 -c statement_timeout=5000 -c idle_in_transaction_session_timeout=3000 -c timezone=UTC',
+  })
+  // A connection that breaks while nobody uses it; whoever uses the next one sees the error itself.
+  pool.on('error', (error) => log.debug(`an idle connection to PostgreSQL broke: ${describe(error)}`))
+  return pool
+}
+
+/**
+ * Brings the tables up to date, however many processes try at once, and waits for the database if it is away.
+ */
+export async function migrateDatabase(database: Database, log: Logger, signal?: AbortSignal): Promise<void> {
+  for (let attempt = 1; !signal?.aborted; attempt++) {
+    try {
+      await runMigrations(database)
+      return
+    } catch (error) {
+      const classified = classify(error)
+      if (!(classified instanceof UnavailableError)) throw error
+      if (attempt % 20 === 1) log.warn(`${classified.message} - waiting for it`)
+      await sleep(500, signal)
+    }
+  }
+}
+
+async function runMigrations(database: Database): Promise<void> {
+  const client = await database.connect()
+  try {
+    // Whoever waits for the one that migrates waits longer than a statement may usually take.
+    await client.query('SET lock_timeout = 60000; SET statement_timeout = 60000')
+    await client.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK])
+    await migrate({
+      dbClient: client,
+      dir: MIGRATIONS,
+      direction: 'up',
+      migrationsTable: 'migrations',
+      // Ours, above, waits; the one built in gives up.
+      noLock: true,
+      logger: { debug: () => undefined, info: () => undefined, warn: console.warn, error: () => undefined },
+    })
+  } finally {
+    // Closed, not returned: the lock and the settings end with it.
+    client.release(true)
+  }
+}
+
+/**
+ * Runs `work` in a transaction.
+ *
+ * @throws UnavailableError when another try can help; whatever `work` threw otherwise
+ */
+export async function inTransaction<Result>(
+  database: Database,
+  work: (client: Client) => Promise<Result>,
+): Promise<Result> {
+  let client: Client | undefined
+  try {
+    client = await database.connect()
+    await client.query('BEGIN')
+    const result = await work(client)
+    await client.query('COMMIT')
+    client.release()
+    return result
+  } catch (error) {
+    // Closing the connection rolls back, and works when the connection is what broke.
+    client?.release(true)
+    throw classify(error)
+  }
+}
+
+/** One statement. @throws UnavailableError when another try can help */
+export async function query<Row extends pg.QueryResultRow>(
+  database: Database | Client,
+  statement: pg.QueryConfig,
+): Promise<Row[]> {
+  try {
+    return (await database.query<Row>(statement)).rows
+  } catch (error) {
+    throw classify(error)
+  }
+}
+
+/**
+ * What can be tried again: everything but data that PostgreSQL will never take (class 22: a value out of range or
+ * of the wrong form; class 23 apart from unique violations: a constraint). A unique violation means that somebody
+ * else did the same at the same time, and a second look will find it. A missing table is no fault of a record.
+ */
+export function classify(error: unknown): unknown {
+  if (error instanceof UnavailableError) return error
+  const code = (error as { code?: unknown } | null)?.code
+  const isFromDriver =
+    error instanceof pg.DatabaseError || error instanceof AggregateError || isConnectionError(error)
+  if (!isFromDriver) return error
+  const isDataError = typeof code === 'string' && /^2[23]/.test(code) && code !== '23505'
+  return isDataError ? error : new UnavailableError('PostgreSQL', error)
+}
+
+/** pg reports broken connections as plain errors, some with a system code and some with a message alone. */
+function isConnectionError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  const { code } = error as { code?: string }
+  return (
+    /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|EAI_AGAIN)/.test(code ?? '') ||
+    /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|not queryable/.test(
+      error.message,
+    )
+  )
+}

@@ -1,0 +1,144 @@
+/**
+ * Every event of the pipeline: written once as a schema, which gives the static type, the compiled check and,
+ * later, the published documents.
+ *
+ * What they share: `type` says what it is; `eventId` is the same whenever the same thing is said again about the
+ * same order, so a reader can recognise a repetition; `occurredAt` is when; money is in minor units and prices
+ * include tax; times are ISO 8601 in UTC with milliseconds.
+ */
+import Type, { type Static, type TProperties, type TSchema } from 'typebox'
+import { Format } from 'typebox/format'
+
+/** 2026-11-21T07:36:03.000Z, and a date that exists: 30 February is none. */
+Format.Set('utc-milliseconds', (text) => {
+  const time = Date.parse(text)
+  return !Number.isNaN(time) && new Date(time).toISOString() === text
+})
+
+const Timestamp = Type.String({ format: 'utc-milliseconds' })
+const Identifier = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$' })
+const Sku = Type.String({ minLength: 1, maxLength: 64 })
+const Text = Type.String({ maxLength: 500 })
+const Currency = Type.String({ pattern: '^[A-Z]{3}$' })
+/** Wide enough for any order and narrow enough that quantity times price cannot lose a digit unnoticed. */
+const MinorUnits = Type.Integer({ minimum: -1e15, maximum: 1e15 })
+const Count = Type.Integer({ minimum: -1e9, maximum: 1e9 })
+
+export const Address = Type.Object({
+  name: Text,
+  street: Text,
+  city: Text,
+  postcode: Text,
+  country: Text,
+})
+
+/** One line of an order. `unitPrice` is in minor units of the order's currency, tax included. */
+export const OrderItem = Type.Object({
+  sku: Sku,
+  name: Text,
+  quantity: Count,
+  unitPrice: MinorUnits,
+})
+export type OrderItem = Static<typeof OrderItem>
+
+export const Customer = Type.Object({
+  id: Identifier,
+  name: Text,
+  email: Text,
+  tier: Type.Union([Type.Literal('standard'), Type.Literal('silver'), Type.Literal('gold')]),
+  country: Text,
+})
+export type Customer = Static<typeof Customer>
+
+const envelope = { eventId: Type.String({ minLength: 1, maxLength: 200 }), occurredAt: Timestamp }
+const orderFields = {
+  orderId: Identifier,
+  customerId: Identifier,
+  placedAt: Timestamp,
+  currency: Currency,
+  items: Type.Array(OrderItem, { minItems: 1, maxItems: 10_000 }),
+  total: MinorUnits,
+  shippingAddress: Type.Optional(Address),
+}
+
+function event<Name extends string, Fields extends TProperties>(type: Name, fields: Fields) {
+  return Type.Object({ type: Type.Literal(type), ...envelope, ...fields })
+}
+
+export const ProductCreated = event('ProductCreated', {
+  sku: Sku,
+  name: Text,
+  unitPrice: MinorUnits,
+  currency: Currency,
+})
+export const ProductUpdated = event('ProductUpdated', {
+  sku: Sku,
+  name: Text,
+  unitPrice: MinorUnits,
+  currency: Currency,
+})
+export const ProductEvent = Type.Union([ProductCreated, ProductUpdated])
+export type ProductEvent = Static<typeof ProductEvent>
+
+export const OrderPlaced = event('OrderPlaced', orderFields)
+export type OrderPlaced = Static<typeof OrderPlaced>
+
+export const OrderValidated = event('OrderValidated', {
+  ...orderFields,
+  status: Type.Literal('PENDING'),
+  validationStatus: Type.Literal('VALID'),
+  processedBy: Text,
+  validatedAt: Timestamp,
+  customer: Customer,
+})
+export type OrderValidated = Static<typeof OrderValidated>
+
+/** `code` for programs, `message` for people; `line` is the index into `items` when one line is at fault. */
+export const Reason = Type.Object({
+  code: Type.String(),
+  message: Type.String(),
+  line: Type.Optional(Type.Integer({ minimum: 0 })),
+})
+export type Reason = Static<typeof Reason>
+
+export const OrderRejected = event('OrderRejected', {
+  orderId: Identifier,
+  customerId: Identifier,
+  placedAt: Timestamp,
+  currency: Currency,
+  total: MinorUnits,
+  reasons: Type.Array(Reason, { minItems: 1 }),
+})
+export type OrderRejected = Static<typeof OrderRejected>
+
+/** What happened to the stock of an order. `shortages` names the products that could not be had. */
+export const InventoryUpdated = event('InventoryUpdated', {
+  orderId: Identifier,
+  status: Type.Union([
+    Type.Literal('RESERVED'),
+    Type.Literal('REJECTED'),
+    Type.Literal('COMMITTED'),
+    Type.Literal('RELEASED'),
+  ]),
+  availability: Type.Union([Type.Literal('available'), Type.Literal('limited'), Type.Literal('unavailable')]),
+  shortages: Type.Array(Type.Object({ sku: Sku, requested: Count, available: Count })),
+})
+export type InventoryUpdated = Static<typeof InventoryUpdated>
+
+const paymentFields = { orderId: Identifier, amount: MinorUnits, currency: Currency }
+export const PaymentProcessed = event('PaymentProcessed', { ...paymentFields, authorisationId: Text })
+export const PaymentFailed = event('PaymentFailed', { ...paymentFields, reason: Text })
+export const PaymentCaptured = event('PaymentCaptured', { ...paymentFields, authorisationId: Text })
+export const PaymentVoided = event('PaymentVoided', { ...paymentFields, authorisationId: Text })
+export const PaymentEvent = Type.Union([PaymentProcessed, PaymentFailed, PaymentCaptured, PaymentVoided])
+export type PaymentEvent = Static<typeof PaymentEvent>
+
+/**
+ * The event's own id: deterministic, so that the same thing said twice about the same order can be told. What
+ * can truly happen twice to one order id (a second, duplicate submission is refused) adds what sets it apart.
+ */
+export function eventIdOf(orderId: string, type: string, occurrence?: string): string {
+  return occurrence === undefined ? `${orderId}/${type}` : `${orderId}/${type}/${occurrence}`
+}
+
+export type EventOf<Schema extends TSchema> = Static<Schema>

@@ -1,0 +1,281 @@
+import type { Admin, Consumer, Kafka } from 'kafkajs'
+import { coPartitioningAssigner } from './assigner.ts'
+import { sleep, untilAborted, within } from './async.ts'
+import { describe } from './errors.ts'
+import { requirePatchedKafkajs } from './kafkaPatchCheck.ts'
+import type { Logger } from './log.ts'
+import { ProcessorCounters } from './processorCounters.ts'
+import type { Outcome, RawRecord } from './record.ts'
+import { Task, type Work } from './task.ts'
+import type { TopicSettings } from './topics.ts'
+
+export type { Work } from './task.ts'
+
+export interface ProcessorOptions<Event, State> {
+  group: string
+  work: Work<Event, State>
+  /** Topics that `handle` writes to: they must exist and have as many partitions as the inputs. */
+  outputs: readonly TopicSettings[]
+  deadLetters: TopicSettings
+  retries: TopicSettings
+  /** Makes a Kafka client of its own connections; called once for the consumer and once for the producers. */
+  createKafka(purpose: string): Kafka
+  sessionTimeoutMs: number
+  /** Least time between the beginnings of two transactions of a task, unless a batch is full. */
+  commitIntervalMs: number
+  log: Logger
+  /** Told of each record once it is committed. */
+  onDone?: (record: RawRecord, outcome: Outcome) => void
+}
+
+/** What a processor says of itself. */
+export interface ProcessorStatus {
+  state: 'starting' | 'waiting' | 'running' | 'stopping'
+  tasks: number[]
+  /** Records known to be in the inputs of our tasks and not yet worked on. */
+  lag: number
+}
+
+const OUTAGE_REPEAT_MS = 10_000
+const MAX_RESTART_MS = 5_000
+const DRAIN_DEADLINE_MS = 15_000
+
+/**
+ * Consumes, decides and publishes, exactly once: each input record has its effect in one committed transaction,
+ * whatever is killed. A task for each partition does the work ({@link Task}); this runs the consumer that feeds
+ * them, hands tasks out as the group assigns partitions, and starts the consumer again whenever it ends.
+ */
+export class Processor<Event, State> {
+  readonly counters: ProcessorCounters
+  readonly #options: ProcessorOptions<Event, State>
+  readonly #producerKafka: Kafka
+  readonly #tasks = new Map<number, Task<Event, State>>()
+  /** Tasks that were taken away and have not come to their end yet. */
+  readonly #ending = new Set<Promise<void>>()
+  readonly #stop = new AbortController()
+  #state: ProcessorStatus['state'] = 'starting'
+  #memberId: string | undefined
+  #membership: { confirmed: Promise<void>; confirm: () => void } = createSignal()
+  #lastOutage = { message: '', atMs: 0 }
+  #running: Promise<void> | undefined
+
+  constructor(options: ProcessorOptions<Event, State>) {
+    requirePatchedKafkajs()
+    this.#options = options
+    this.#producerKafka = options.createKafka('producer')
+    this.counters = new ProcessorCounters((message) => this.#reportOutage(message), options.onDone)
+  }
+
+  get status(): ProcessorStatus {
+    let lag = 0
+    for (const task of this.#tasks.values()) lag += task.lag
+    return { state: this.#state, tasks: [...this.#tasks.keys()].sort((a, b) => a - b), lag }
+  }
+
+  /** The state of each task that is held at present. */
+  get states(): State[] {
+    return [...this.#tasks.values()].map(({ state }) => state)
+  }
+
+  /** Runs until {@link stop}. Whatever goes wrong with the broker is waited out. */
+  run(): Promise<void> {
+    this.#running ??= this.#runSessions()
+    return this.#running
+  }
+
+  /** Finishes the transactions in hand, leaves the group and disconnects. */
+  async stop(): Promise<void> {
+    this.#stop.abort()
+    await this.#running
+  }
+
+  async #runSessions(): Promise<void> {
+    const { log } = this.#options
+    for (let failures = 0; !this.#stop.signal.aborted; ) {
+      const startedMs = Date.now()
+      try {
+        await this.#runSession()
+        failures = 0
+      } catch (error) {
+        // A session that held for a while was a good one: the next failure is a new one.
+        failures = Date.now() - startedMs > 60_000 ? 1 : failures + 1
+        this.#state = 'waiting'
+        this.#reportOutage(`Kafka: ${describe(error)}`)
+        log.debug({ error }, 'the consumer ended')
+        await sleep(Math.min(MAX_RESTART_MS, 100 * 2 ** failures), this.#stop.signal)
+      }
+    }
+  }
+
+  /** One consumer from its start to its end. @throws what ended it, unless that was {@link stop} */
+  async #runSession(): Promise<void> {
+    const kafka = this.#options.createKafka('consumer')
+    await this.#awaitTopics(kafka)
+    if (this.#stop.signal.aborted) return
+    const consumer = this.#createConsumer(kafka)
+    const crashed = this.#listen(consumer)
+    try {
+      await consumer.connect()
+      const { work, retries } = this.#options
+      const topics = [...work.inputs, retries].map(({ name }) => name)
+      await consumer.subscribe({ topics, fromBeginning: true })
+      await consumer.run({
+        autoCommit: false,
+        partitionsConsumedConcurrently: 1,
+        // Never throws and never waits: an error would use up retries that are counted for good, and the next
+        // fetch from a broker waits for all batches of the one before.
+        eachBatch: async ({ batch }) => this.#tasks.get(batch.partition)?.accept(batch),
+      })
+      await untilAborted(crashed, this.#stop.signal)
+      this.#state = 'stopping'
+    } finally {
+      await this.#endTasks()
+      await within(
+        DRAIN_DEADLINE_MS,
+        consumer.disconnect().catch((error) => this.#options.log.debug(describe(error))),
+      )
+    }
+  }
+
+  #createConsumer(kafka: Kafka): Consumer {
+    const { group, sessionTimeoutMs } = this.#options
+    return kafka.consumer({
+      groupId: group,
+      sessionTimeout: sessionTimeoutMs,
+      heartbeatInterval: Math.floor(sessionTimeoutMs / 5),
+      rebalanceTimeout: sessionTimeoutMs * 2,
+      partitionAssigners: [coPartitioningAssigner(() => [...this.#tasks.keys()])],
+      allowAutoTopicCreation: false,
+      readUncommitted: false,
+      // A paused partition that is resumed waits for the fetch under way.
+      maxWaitTimeInMs: 100,
+      maxBytesPerPartition: 1024 * 1024,
+      metadataMaxAge: 60_000,
+      // Ours is the only hand that restarts it.
+      retry: { restartOnFailure: async () => false },
+    })
+  }
+
+  /** @returns a promise that rejects when the consumer crashes */
+  #listen(consumer: Consumer): Promise<never> {
+    const { GROUP_JOIN, HEARTBEAT, END_BATCH_PROCESS, CRASH } = consumer.events
+    consumer.on(GROUP_JOIN, ({ payload }) => {
+      this.#assign(consumer, payload.memberId, Object.values(payload.memberAssignment)[0] ?? [])
+    })
+    consumer.on(HEARTBEAT, () => this.#confirmMembership())
+    // Control records at the end of a partition never reach eachBatch.
+    consumer.on(END_BATCH_PROCESS, ({ payload }) => {
+      const { topic, partition, firstOffset, lastOffset, highWatermark } = payload
+      if (firstOffset === null) return
+      this.#tasks.get(partition)?.skip(topic, Number(firstOffset), Number(lastOffset), Number(highWatermark))
+    })
+    return new Promise((_, reject) => consumer.on(CRASH, ({ payload }) => reject(payload.error)))
+  }
+
+  /** The group has spoken: begin what is new, abandon what is gone, leave the rest alone. */
+  #assign(consumer: Consumer, memberId: string, partitions: number[]): void {
+    const isNewMember = memberId !== this.#memberId
+    this.#memberId = memberId
+    for (const [partition, task] of this.#tasks) {
+      // Whoever was thrown out of the group and joined anew has lost its tasks in between, also those that it
+      // is given back.
+      if (isNewMember || !partitions.includes(partition)) this.#retire(partition, task)
+      else task.restorePauses()
+    }
+    for (const partition of partitions) {
+      if (!this.#tasks.has(partition)) this.#tasks.set(partition, this.#createTask(consumer, partition))
+    }
+    this.#confirmMembership()
+    this.#state = 'running'
+    this.#lastOutage = { message: '', atMs: 0 }
+    this.#options.log.info(`has ${partitions.length === 0 ? 'no tasks' : `tasks ${partitions.join(' ')}`}`)
+  }
+
+  #createTask(consumer: Consumer, partition: number): Task<Event, State> {
+    const { group, work, retries, deadLetters, commitIntervalMs, log } = this.#options
+    return new Task({
+      group,
+      partition,
+      work,
+      retryTopic: retries.name,
+      deadLetterTopic: deadLetters.name,
+      commitIntervalMs,
+      consumer,
+      producerKafka: this.#producerKafka,
+      membershipConfirmed: (signal) => this.#membershipConfirmed(signal),
+      counters: this.counters,
+      log,
+    })
+  }
+
+  #retire(partition: number, task: Task<Event, State>): void {
+    task.abandon()
+    this.#tasks.delete(partition)
+    this.#ending.add(task.finished)
+    void task.finished.then(() => this.#ending.delete(task.finished))
+  }
+
+  async #endTasks(): Promise<void> {
+    for (const task of this.#tasks.values()) task.end()
+    const all = Promise.all([...this.#tasks.values()].map(({ finished }) => finished).concat(...this.#ending))
+    await within(DRAIN_DEADLINE_MS, all)
+    this.#tasks.clear()
+    this.#memberId = undefined
+  }
+
+  #confirmMembership(): void {
+    this.#membership.confirm()
+    this.#membership = createSignal()
+  }
+
+  async #membershipConfirmed(signal: AbortSignal): Promise<void> {
+    await untilAborted(this.#membership.confirmed, signal)
+  }
+
+  /** Waits until all topics exist, which is somebody else's to do, and are co-partitioned. */
+  async #awaitTopics(kafka: Kafka): Promise<void> {
+    const { work, outputs, deadLetters, retries, log } = this.#options
+    const wanted = [...work.inputs, ...outputs, deadLetters, retries].map(({ name }) => name)
+    const admin = kafka.admin()
+    await admin.connect()
+    try {
+      for (let said = ''; !this.#stop.signal.aborted; await sleep(500, this.#stop.signal)) {
+        const complaint = await checkTopics(admin, wanted)
+        if (complaint === undefined) return
+        if (complaint !== said) log.warn(complaint)
+        said = complaint
+      }
+    } finally {
+      await admin.disconnect()
+    }
+  }
+
+  /** Once for each new thing, then every ten seconds: an outage is one line, not a flood. */
+  #reportOutage(message: string): void {
+    const now = Date.now()
+    if (message === this.#lastOutage.message && now - this.#lastOutage.atMs < OUTAGE_REPEAT_MS) return
+    this.#lastOutage = { message, atMs: now }
+    this.#options.log.warn(`${message} - waiting, nothing is lost`)
+  }
+}
+
+async function checkTopics(admin: Admin, wanted: string[]): Promise<string | undefined> {
+  const existing = new Set(await admin.listTopics())
+  const missing = wanted.filter((name) => !existing.has(name))
+  if (missing.length > 0) {
+    return `waiting for the topics ${missing.join(', ')}: run ensureTopics() of kafkaConfig.ts (see README)`
+  }
+  const { topics } = await admin.fetchTopicMetadata({ topics: wanted })
+  const counts = new Map(topics.map(({ name, partitions }) => [name, partitions.length]))
+  if (new Set(counts.values()).size === 1) return undefined
+  const listed = [...counts].map(([name, count]) => `${name} has ${count}`).join(', ')
+  return `waiting: these topics must have the same number of partitions, and ${listed}`
+}
+
+function createSignal(): { confirmed: Promise<void>; confirm: () => void } {
+  let confirm!: () => void
+  const confirmed = new Promise<void>((resolve) => {
+    confirm = resolve
+  })
+  return { confirmed, confirm }
+}

@@ -1,0 +1,73 @@
+import type { IHeaders } from 'kafkajs'
+import type { Topic } from './topics.ts'
+
+/** A record as it came, with its event decoded. */
+export interface InputRecord<Event> {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+  /** When it was sent to Kafka, in milliseconds since 1970. */
+  readonly timestampMs: number
+  /**
+   * The position that caused this record to be worked on, `topic/partition/offset`: its own, or for a redriven
+   * dead letter the one that it had at first. Whatever is done for it is keyed by this.
+   */
+  readonly source: string
+  readonly event: Event
+}
+
+/** A record as it came, before it is known to be any good. */
+export interface RawRecord extends Omit<InputRecord<never>, 'event'> {
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers: IHeaders
+}
+
+/** The header that every record we write carries: the position of the record that caused it. */
+export const SOURCE_HEADER = 'source'
+
+/** One record to be written, to the partition that its cause was read from. */
+export interface Outgoing {
+  readonly topic: string
+  readonly key: string
+  readonly value: Buffer
+  /** One line for a person who watches with --verbose. */
+  readonly note: string
+}
+
+/** A record that could not be used, and why: it goes to the group's dead letters as it came. */
+export class DeadLetter {
+  readonly reason: string
+  constructor(reason: string) {
+    this.reason = reason
+  }
+}
+
+/** What becomes of one input record: the records to write (none is fine), or a dead letter. */
+export type Outcome = readonly Outgoing[] | DeadLetter
+
+/** An event to be published on its topic. */
+export function publish<Event>(topic: Topic<Event>, event: Event, note: string): Outgoing {
+  return { topic: topic.name, key: topic.keyOf(event), value: Buffer.from(topic.encode(event)), note }
+}
+
+/** `topic/partition/offset`, the way a position is written wherever it is stored or sent. */
+export function formatPosition(topic: string, partition: number, offset: number | string): string {
+  return `${topic}/${partition}/${offset}`
+}
+
+/** The parts of a position, or undefined when the text is none. */
+export function parsePosition(
+  text: string,
+): { topic: string; partition: number; offset: number } | undefined {
+  const match = /^([A-Za-z0-9._-]{1,249})\/(\d{1,9})\/(\d{1,15})$/.exec(text)
+  if (!match) return undefined
+  return { topic: match[1]!, partition: Number(match[2]), offset: Number(match[3]) }
+}
+
+/** The text of a header, which kafkajs hands over as bytes and, where one was repeated, as a list. */
+export function headerText(headers: IHeaders, name: string): string | undefined {
+  const value = headers[name]
+  const first = Array.isArray(value) ? value[0] : value
+  return first === undefined ? undefined : first.toString()
+}

@@ -1,0 +1,202 @@
+/**
+ * What every service does around its own work: configuration, flags, log, health, one line a second while it
+ * works, and an orderly end. A service script calls {@link runService} and nothing else.
+ */
+import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { type Config, createKafka, loadConfig } from '../kafkaConfig.ts'
+import { type Database, migrateDatabase, openDatabase } from './database.ts'
+import { ConfigurationError, describe, PipelineError } from './errors.ts'
+import { type HealthServer, startHealthServer } from './health.ts'
+import { createLogger, type Logger } from './log.ts'
+import { Processor, type Work } from './processor.ts'
+import { DeadLetter, type Outcome, type RawRecord } from './record.ts'
+import type { GroupName, TopicSettings } from './topics.ts'
+
+export interface Service {
+  config: Config
+  log: Logger
+  /** Aborted when the process is asked to end. */
+  signal: AbortSignal
+  /** Something to be closed at the end, in reverse order. */
+  onClose(close: () => unknown): void
+  /** A migrated database; waits until it is there. */
+  openDatabase(connections?: number): Promise<Database>
+}
+
+/** How a service's part in the pipeline is described; see {@link Work}. */
+export interface ServiceWork<Event, State> extends Omit<Work<Event, State>, 'maxBatchRecords'> {
+  outputs: readonly TopicSettings[]
+  maxBatchRecords?: number
+  /** More lines for the status, by name: shown with the counters each second and in the health report. */
+  details?: () => Record<string, string | number>
+}
+
+type Flags = NonNullable<ParseArgsConfig['options']>
+type FlagValues<Known extends Flags> = ReturnType<typeof parseArgs<{ options: Known }>>['values']
+
+const FLAGS = { verbose: { type: 'boolean', short: 'v' }, help: { type: 'boolean', short: 'h' } } as const
+const DEFAULT_BATCH_RECORDS = 2_000
+
+/**
+ * Runs a service until it is told to end.
+ *
+ * @param group the consumer group, which is also what the service is called
+ * @param purpose one line for --help
+ * @param setUp makes what the service needs and says what its work is
+ */
+export async function runService<Event, State>(
+  group: GroupName,
+  purpose: string,
+  setUp: (service: Service) => Promise<ServiceWork<Event, State>>,
+): Promise<void> {
+  await runMain(group, purpose, FLAGS, async (service, { verbose }) => {
+    const { config, log, signal } = service
+    const work = await setUp(service)
+    if (signal.aborted) return
+    const processor = new Processor({
+      group: config.topicPrefix + group,
+      work: { ...work, maxBatchRecords: work.maxBatchRecords ?? DEFAULT_BATCH_RECORDS },
+      outputs: work.outputs,
+      deadLetters: config.topics.deadLetters[group],
+      retries: config.topics.retries[group],
+      createKafka: (role) => createKafka(config, `${group}-${role}`, log),
+      sessionTimeoutMs: config.kafka.sessionTimeoutMs,
+      commitIntervalMs: config.kafka.commitIntervalMs,
+      log,
+      ...(verbose ? { onDone: printOutcome } : {}),
+    })
+    const health = await startHealthServer(config.healthPort, log, () =>
+      healthOf(group, processor, work.details),
+    )
+    service.onClose(() => health.close())
+    const ticker = setInterval(() => reportStatus(processor, log, work.details), 1_000)
+    service.onClose(() => clearInterval(ticker))
+    signal.addEventListener('abort', () => void processor.stop())
+    await processor.run()
+  })
+}
+
+/**
+ * The frame of every script: flags, configuration, first signal drains, second quits, errors as one sentence.
+ *
+ * @param flags in the form of node:util parseArgs
+ */
+export async function runMain<Known extends Flags>(
+  name: string,
+  purpose: string,
+  flags: Known,
+  main: (service: Service, values: FlagValues<Known>) => Promise<void>,
+): Promise<void> {
+  const closers: (() => unknown)[] = []
+  try {
+    const values = readFlags(purpose, flags)
+    const config = loadConfig()
+    const log = createLogger(name, config.log)
+    const signal = signalToEnd(log)
+    const service: Service = {
+      config,
+      log,
+      signal,
+      onClose: (close) => closers.push(close),
+      async openDatabase(connections = 4) {
+        const database = openDatabase(config.databaseUrl, connections, log)
+        closers.push(() => database.end())
+        await migrateDatabase(database, log, signal)
+        return database
+      },
+    }
+    await main(service, values)
+  } catch (error) {
+    // What a person can mend gets a sentence; the rest is a bug and gets its stack.
+    console.error(error instanceof PipelineError ? `${name}: ${error.message}` : error)
+    process.exitCode = 1
+  } finally {
+    for (const close of closers.reverse()) await close()
+  }
+  // Sockets to a broker that is gone can keep a process alive that has nothing left to do.
+  process.exit()
+}
+
+function readFlags<Known extends Flags>(purpose: string, flags: Known): FlagValues<Known> {
+  let values: FlagValues<Known>
+  try {
+    values = parseArgs({ options: flags }).values
+  } catch (error) {
+    throw new ConfigurationError(`${describe(error)} (see --help)`, { cause: error })
+  }
+  if ((values as { help?: boolean }).help) {
+    const listed = Object.entries(flags).map(
+      ([flag, { type }]) => `--${flag}${type === 'string' ? ' VALUE' : ''}`,
+    )
+    console.log(`${purpose}\n\nFlags: ${listed.join(' ')}\nSettings: .env.example explains each.`)
+    process.exit(0)
+  }
+  return values
+}
+
+/** The same signal can come twice at once: from the terminal to the whole group, and from the parent. */
+const SAME_SIGNAL_MS = 500
+
+function signalToEnd(log: Logger): AbortSignal {
+  const ending = new AbortController()
+  let firstMs = 0
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (!ending.signal.aborted) {
+      firstMs = Date.now()
+      log.info(`${signal}: finishing what is in hand (again to quit at once)`)
+      ending.abort()
+    } else if (Date.now() - firstMs > SAME_SIGNAL_MS) {
+      process.exit(130)
+    }
+  }
+  process.on('SIGINT', onSignal)
+  process.on('SIGTERM', onSignal)
+  return ending.signal
+}
+
+function printOutcome(record: RawRecord, outcome: Outcome): void {
+  if (outcome instanceof DeadLetter) console.log(`${record.source} DEAD LETTER ${outcome.reason}`)
+  else for (const { note } of outcome) console.log(note)
+}
+
+type AnyProcessor = Pick<Processor<never, never>, 'counters' | 'status'>
+
+/** One line, and only while there is something to say. */
+const reportStatus = (() => {
+  let before = { in: 0, out: new Map<string, number>(), deadLetters: 0 }
+  return (
+    { counters, status }: AnyProcessor,
+    log: Logger,
+    details?: () => Record<string, string | number>,
+  ) => {
+    if (counters.in === before.in && counters.deadLetters === before.deadLetters) return
+    const parts = [`in ${counters.in - before.in}/s`]
+    for (const [topic, count] of counters.out) {
+      parts.push(`${topic} ${count - (before.out.get(topic) ?? 0)}/s`)
+    }
+    if (counters.deadLetters > 0) parts.push(`dead letters ${counters.deadLetters}`)
+    parts.push(`lag ${status.lag}`, `p99 ${counters.drainLatency().p99} ms`)
+    for (const [name, value] of Object.entries(details?.() ?? {})) parts.push(`${name} ${value}`)
+    log.info(parts.join('  '))
+    before = { in: counters.in, out: new Map(counters.out), deadLetters: counters.deadLetters }
+  }
+})()
+
+function healthOf(
+  group: string,
+  { counters, status }: AnyProcessor,
+  details?: () => Record<string, string | number>,
+) {
+  return {
+    service: group,
+    ready: status.state === 'running',
+    ...status,
+    in: counters.in,
+    out: Object.fromEntries(counters.out),
+    deadLetters: counters.deadLetters,
+    restarts: counters.restarts,
+    ...details?.(),
+  }
+}
+
+export type { HealthServer }

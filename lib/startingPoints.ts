@@ -1,0 +1,90 @@
+import type { Admin, Kafka } from 'kafkajs'
+import type { Logger } from './log.ts'
+
+export interface StartingPoint {
+  /** The first offset to be read. */
+  position: number
+  /** The committed offset: what lies below is done. Never below `position`. */
+  floor: number
+}
+
+interface StartingPointOptions {
+  kafka: Kafka
+  group: string
+  partition: number
+  inputs: { topic: string; readBack: { orders: number; ageMs: number } | undefined }[]
+  log: Logger
+}
+
+/**
+ * Where the task of a partition begins to read each of its inputs: at the committed offset, or at the earliest
+ * record when there is none yet; with `readBack` before that.
+ *
+ * The connection is made for this alone, so that whatever state an older one is in cannot matter.
+ */
+export async function fetchStartingPoints(
+  options: StartingPointOptions,
+): Promise<Map<string, StartingPoint>> {
+  const { kafka, group, partition, inputs } = options
+  const admin = kafka.admin()
+  await admin.connect()
+  try {
+    const committed = await admin.fetchOffsets({ groupId: group, topics: inputs.map(({ topic }) => topic) })
+    const starts = inputs.map(async ({ topic, readBack }) => {
+      const ends = pick(await admin.fetchTopicOffsets(topic), partition)
+      const { offset } = pick(committed.find((entry) => entry.topic === topic)?.partitions ?? [], partition)
+      const floor = boundFloor(
+        Number(offset),
+        { low: Number(ends.low), high: Number(ends.high) },
+        topic,
+        options,
+      )
+      const position = readBack ? await findReadBack(admin, topic, floor, readBack, options) : floor
+      return [topic, { floor, position: Math.max(position, Number(ends.low)) }] as const
+    })
+    return new Map(await Promise.all(starts))
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+/** A committed offset outside of the log means that records are gone: that is told aloud, never passed over. */
+function boundFloor(
+  committed: number,
+  { low, high }: { low: number; high: number },
+  topic: string,
+  { group, partition, log }: StartingPointOptions,
+): number {
+  if (committed < 0) return low
+  if (committed < low) {
+    log.error(
+      `${low - committed} records of ${topic}/${partition} were deleted before ${group} had read them`,
+    )
+    return low
+  }
+  if (committed > high) {
+    log.error(
+      `${group} has committed offset ${committed} of ${topic}/${partition}, and the log ends at ${high}: ` +
+        'it lost records or was made anew; reading it from the beginning',
+    )
+    return low
+  }
+  return committed
+}
+
+async function findReadBack(
+  admin: Admin,
+  topic: string,
+  floor: number,
+  { orders, ageMs }: { orders: number; ageMs: number },
+  { partition }: StartingPointOptions,
+): Promise<number> {
+  const byTime = pick(await admin.fetchTopicOffsetsByTimestamp(topic, Date.now() - ageMs), partition)
+  return Math.min(floor, Math.max(floor - orders, Number(byTime.offset)))
+}
+
+function pick<Entry extends { partition: number }>(entries: Entry[], partition: number): Entry {
+  const entry = entries.find((candidate) => candidate.partition === partition)
+  if (entry) return entry
+  throw new Error(`the broker said nothing of partition ${partition}`)
+}

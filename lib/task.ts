@@ -1,0 +1,378 @@
+import type { Batch, Consumer, Kafka } from 'kafkajs'
+import { decodeRecord, toDeadLetter } from './deadLetters.ts'
+import { describe, PipelineError, UnusableRecordError } from './errors.ts'
+import type { Logger } from './log.ts'
+import type { ProcessorCounters } from './processorCounters.ts'
+import { DeadLetter, type InputRecord, type Outcome, type RawRecord } from './record.ts'
+import { fetchStartingPoints } from './startingPoints.ts'
+import { PAUSE_ABOVE_RECORDS, RESUME_BELOW_RECORDS, TaskInput } from './taskInput.ts'
+import type { Topic } from './topics.ts'
+import { type TransactionRecord, TransactionWriter } from './transaction.ts'
+
+/** When there is nothing to do but to move past control records: they are not worth a transaction each. */
+const TAIL_COMMIT_AFTER_MS = 200
+const FIRST_BACKOFF_MS = 50
+const MAX_BACKOFF_MS = 2_000
+/** Batches beyond the position that may still arrive after a seek, before the position itself is in doubt. */
+const MAX_GAPS = 5
+
+/** What the work of a group consists of; see {@link Processor} for how it is run. */
+export interface Work<Event, State> {
+  readonly inputs: readonly Topic<Event>[]
+  /** State of one task, kept in memory and built anew whenever the task is taken over. */
+  createState(): State
+  /**
+   * How far behind the committed offset a task begins to read, so that its state is complete again: no more than
+   * `orders` records and `ageMs` back. Those records are handed to `remember` and not to `handle`.
+   */
+  readonly readBack?: { orders: number; ageMs: number }
+  remember?(state: State, record: InputRecord<Event>): void
+  /**
+   * Decides what becomes of each record: one outcome for each, in the same order. Called again with the same
+   * records after an error, also in smaller groups, so effects must be keyed by `record.source`.
+   *
+   * @throws an error with `canRetry` when a dependency is away: the records wait. Anything else is taken to be the
+   * fault of one record, which is found and dead-lettered.
+   */
+  handle(records: InputRecord<Event>[], state: State): Promise<Outcome[]> | Outcome[]
+  /** Most records in one call of `handle` and one transaction. */
+  readonly maxBatchRecords: number
+}
+
+export interface TaskContext<Event, State> {
+  group: string
+  partition: number
+  work: Work<Event, State>
+  retryTopic: string
+  deadLetterTopic: string
+  commitIntervalMs: number
+  consumer: Consumer
+  /** Not the consumer's: see {@link createKafka}. */
+  producerKafka: Kafka
+  /** Resolves when the group has confirmed, after this call, that the consumer is a member; or on the signal. */
+  membershipConfirmed(signal: AbortSignal): Promise<void>
+  counters: ProcessorCounters
+  log: Logger
+}
+
+/** Thrown through the work of a task that is to end. */
+class TaskEnded extends Error {}
+
+/**
+ * Partition k of all input topics of a group: consumed, decided and published by one loop with one transactional
+ * producer. Batches are handed in by the consumer and wait in bounded queues, so the consumer is never held up.
+ */
+export class Task<Event, State> {
+  readonly partition: number
+  readonly #context: TaskContext<Event, State>
+  readonly #inputs: Map<string, TaskInput>
+  readonly #codecs: Map<string, Topic<Event>>
+  #state: State
+  #writer: TransactionWriter | undefined
+  /** Set once the positions are known; before that batches are refused. */
+  #opened = false
+  readonly #ending = new AbortController()
+  #abandoned = false
+  #gaps = 0
+  #lastBeginMs = 0
+  #wake: () => void = () => undefined
+  readonly finished: Promise<void>
+
+  constructor(context: TaskContext<Event, State>) {
+    this.#context = context
+    this.partition = context.partition
+    const names = [...context.work.inputs.map(({ name }) => name), context.retryTopic]
+    this.#inputs = new Map(
+      names.map((name) => [name, new TaskInput(name, context.partition, name === context.retryTopic)]),
+    )
+    this.#codecs = new Map(context.work.inputs.map((topic) => [topic.name, topic]))
+    this.#state = context.work.createState()
+    this.finished = this.#run()
+  }
+
+  get state(): State {
+    return this.#state
+  }
+
+  /** Records not yet committed over all inputs. */
+  get lag(): number {
+    let lag = 0
+    for (const input of this.#inputs.values()) lag += input.lag
+    return lag
+  }
+
+  /** Takes in what the consumer fetched. Never waits and never throws: both would hold up or end the consumer. */
+  accept(batch: Batch): void {
+    const input = this.#inputs.get(batch.topic)
+    if (!input || !this.#opened || this.#isEnding) return
+    if (!input.take(batch)) {
+      if (++this.#gaps > MAX_GAPS) this.#opened = false
+      else this.#seek(input)
+    } else {
+      this.#gaps = 0
+      if (input.queued > PAUSE_ABOVE_RECORDS) this.#pause(input)
+    }
+    this.#wake()
+  }
+
+  /** Records of a batch that held nothing to work on: control records, or an aborted transaction. */
+  skip(topic: string, firstOffset: number, lastOffset: number, endOffset: number): void {
+    if (!this.#opened) return
+    this.#inputs.get(topic)?.skip(firstOffset, lastOffset, endOffset)
+    this.#wake()
+  }
+
+  /** Finishes the transaction in hand and ends. */
+  end(): void {
+    this.#ending.abort()
+    this.#wake()
+  }
+
+  /** Ends without another commit: the partition belongs to somebody else now. */
+  abandon(): void {
+    this.#abandoned = true
+    this.end()
+  }
+
+  async #run(): Promise<void> {
+    const { log, counters } = this.#context
+    for (let failures = 0; !this.#isEnding; ) {
+      try {
+        await this.#open()
+        while (!this.#isEnding) {
+          await this.#workOnce()
+          failures = 0
+        }
+      } catch (error) {
+        if (this.#isEnding || error instanceof TaskEnded) break
+        failures++
+        counters.restarts++
+        // Another owner's fence is how a partition changes hands; the group says who is right.
+        const level = failures > 1 ? 'warn' : 'debug'
+        log[level]({ task: this.partition }, `task ${this.partition} starts again: ${describe(error)}`)
+        this.#close()
+        await this.#backOff(failures)
+      }
+    }
+    this.#close()
+  }
+
+  /**
+   * Fence, then look again. In this order, or what the owner before had under way commits between our look at the
+   * offsets and our first transaction, and is done twice:
+   *
+   *   1. the group confirms that we are still a member; a zombie that woke up would else fence the owner, who
+   *      fences it in turn, and so on
+   *   2. the fence completes or aborts the transaction of whoever had this task
+   *   3. only now are the committed offsets final: they are the floor of each input
+   *   4. the consumer is told to read from there, or from further back for what has to be remembered
+   */
+  async #open(): Promise<void> {
+    const { group, partition, producerKafka, work, log } = this.#context
+    await this.#context.membershipConfirmed(this.#ending.signal)
+    if (this.#isEnding) throw new TaskEnded()
+    const writer = await TransactionWriter.open(producerKafka, group, partition)
+    this.#writer = writer
+    this.#state = work.createState()
+    const inputs = [...this.#inputs.keys()].map((topic) => ({
+      topic,
+      readBack: this.#codecs.has(topic) ? work.readBack : undefined,
+    }))
+    const starts = await fetchStartingPoints({ kafka: producerKafka, group, partition, inputs, log })
+    for (const input of this.#inputs.values()) {
+      const { position, floor } = starts.get(input.topic)!
+      input.reset(position, floor)
+    }
+    if (this.#isEnding) throw new TaskEnded()
+    for (const input of this.#inputs.values()) {
+      this.#seek(input)
+      this.#context.consumer.resume([{ topic: input.topic, partitions: [partition] }])
+    }
+    this.#gaps = 0
+    this.#opened = true
+  }
+
+  #seek({ topic, partition, position }: TaskInput): void {
+    this.#context.consumer.seek({ topic, partition, offset: String(position) })
+  }
+
+  #pause(input: TaskInput): void {
+    if (input.paused) return
+    input.paused = true
+    this.#context.consumer.pause([{ topic: input.topic, partitions: [this.partition] }])
+  }
+
+  #resume(input: TaskInput): void {
+    if (!input.paused || input.queued > RESUME_BELOW_RECORDS) return
+    input.paused = false
+    this.#context.consumer.resume([{ topic: input.topic, partitions: [this.partition] }])
+  }
+
+  /** After a rebalance kafkajs may hold flags of an assignment before: ours are what counts. */
+  restorePauses(): void {
+    for (const { topic, paused } of this.#inputs.values()) {
+      this.#context.consumer[paused ? 'pause' : 'resume']([{ topic, partitions: [this.partition] }])
+    }
+  }
+
+  /** One round: wait until there is something due, decide it, commit results and offsets together. */
+  async #workOnce(): Promise<void> {
+    await this.#untilDue()
+    if (this.#isEnding) return
+    if (!this.#opened) throw new Error('the position was lost, looking again')
+    const records = this.#shift()
+    const outcomes = await this.#decideAll(records)
+    if (this.#abandoned) throw new TaskEnded()
+    // Effects are done before anything is added to the transaction: an open one holds up every reader behind it.
+    const offsets = this.#uncommittedOffsets()
+    if (offsets.size === 0) return
+    this.#lastBeginMs = Date.now()
+    await this.#writer!.commit(this.#toTransactionRecords(outcomes), offsets)
+    for (const [topic, offset] of offsets) this.#inputs.get(topic)!.committed = offset
+    this.#count(outcomes)
+  }
+
+  async #untilDue(): Promise<void> {
+    const { commitIntervalMs, work } = this.#context
+    while (!this.#isEnding && this.#opened) {
+      let queued = 0
+      for (const input of this.#inputs.values()) queued += input.queued
+      if (queued >= work.maxBatchRecords) return
+      const sinceBeginMs = Date.now() - this.#lastBeginMs
+      const tail = this.#uncommittedOffsets().size > 0
+      const dueAfterMs =
+        queued > 0 ? commitIntervalMs : tail ? TAIL_COMMIT_AFTER_MS : Number.POSITIVE_INFINITY
+      if (sinceBeginMs >= dueAfterMs) return
+      await this.#pauseFor(dueAfterMs - sinceBeginMs)
+    }
+  }
+
+  #shift(): RawRecord[] {
+    let room = this.#context.work.maxBatchRecords
+    const records: RawRecord[] = []
+    for (const input of this.#inputs.values()) {
+      const taken = input.shift(room)
+      room -= taken.length
+      records.push(...taken)
+      this.#resume(input)
+    }
+    return records
+  }
+
+  #uncommittedOffsets(): Map<string, number> {
+    const offsets = new Map<string, number>()
+    for (const input of this.#inputs.values()) {
+      const next = input.nextToCommit
+      if (next > input.committed) offsets.set(input.topic, next)
+    }
+    return offsets
+  }
+
+  /** Decodes, remembers what lies below the floor, and decides the rest. */
+  async #decideAll(records: RawRecord[]): Promise<[RawRecord, Outcome][]> {
+    const { work } = this.#context
+    const outcomes: [RawRecord, Outcome][] = []
+    const usable: RawRecord[] = []
+    const decoded: InputRecord<Event>[] = []
+    for (const raw of records) {
+      const isDone = raw.offset < this.#inputs.get(raw.topic)!.floor
+      try {
+        const record = decodeRecord(raw, this.#codecs)
+        if (isDone) {
+          work.remember?.(this.#state, record)
+        } else {
+          usable.push(raw)
+          decoded.push(record)
+        }
+      } catch (error) {
+        if (!(error instanceof UnusableRecordError)) throw error
+        if (!isDone) outcomes.push([raw, new DeadLetter(error.message)])
+      }
+    }
+    const decided = decoded.length > 0 ? await this.#decide(decoded) : []
+    for (let index = 0; index < usable.length; index++) outcomes.push([usable[index]!, decided[index]!])
+    return outcomes
+  }
+
+  /**
+   * Asks `handle`. When a dependency is away, waits and asks again for as long as it takes: the queue fills, its
+   * partition pauses, nothing is dead-lettered. When it throws for another reason, halves the batch until the
+   * record that it throws on stands alone.
+   */
+  async #decide(records: InputRecord<Event>[]): Promise<Outcome[]> {
+    const { work, log, counters } = this.#context
+    for (let attempt = 1; ; attempt++) {
+      if (this.#abandoned || (attempt > 1 && this.#isEnding)) throw new TaskEnded()
+      try {
+        const outcomes = await work.handle(records, this.#state)
+        if (outcomes.length === records.length) return outcomes
+        throw new Error(`handle answered ${outcomes.length} outcomes for ${records.length} records`)
+      } catch (error) {
+        if (error instanceof PipelineError && error.canRetry) {
+          counters.outage(describe(error))
+          await this.#backOff(attempt)
+        } else if (records.length === 1) {
+          log.error(
+            { source: records[0]!.source, error },
+            `dead letter ${records[0]!.source}: ${describe(error)}`,
+          )
+          return [new DeadLetter(`processing failed: ${describe(error)}`)]
+        } else {
+          const middle = records.length >> 1
+          return [
+            ...(await this.#decide(records.slice(0, middle))),
+            ...(await this.#decide(records.slice(middle))),
+          ]
+        }
+      }
+    }
+  }
+
+  #toTransactionRecords(outcomes: [RawRecord, Outcome][]): TransactionRecord[] {
+    const records: TransactionRecord[] = []
+    for (const [raw, outcome] of outcomes) {
+      if (outcome instanceof DeadLetter) {
+        records.push(toDeadLetter(this.#context.deadLetterTopic, raw, outcome.reason))
+      } else {
+        for (const { topic, key, value } of outcome) {
+          records.push({ topic, key, value, headers: { source: raw.source } })
+        }
+      }
+    }
+    return records
+  }
+
+  #count(outcomes: [RawRecord, Outcome][]): void {
+    const now = Date.now()
+    for (const [raw, outcome] of outcomes) this.#context.counters.done(raw, outcome, now - raw.timestampMs)
+  }
+
+  #close(): void {
+    this.#opened = false
+    // Not awaited: kafkajs waits for answers that a dead broker will not give.
+    void this.#writer?.close(this.#context.log)
+    this.#writer = undefined
+  }
+
+  get #isEnding(): boolean {
+    return this.#ending.signal.aborted
+  }
+
+  /** Exponential, with full jitter above the first wait. New records do not cut it short, the end does. */
+  async #backOff(failures: number): Promise<void> {
+    const ceilingMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** failures)
+    const untilMs = Date.now() + FIRST_BACKOFF_MS + Math.random() * (ceilingMs - FIRST_BACKOFF_MS)
+    while (!this.#isEnding && Date.now() < untilMs) await this.#pauseFor(untilMs - Date.now())
+  }
+
+  /** Waits for a signal (new records, the end) or until the time is up. */
+  #pauseFor(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = Number.isFinite(ms) ? setTimeout(resolve, ms) : undefined
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+}

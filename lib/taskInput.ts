@@ -1,0 +1,117 @@
+import type { Batch, IHeaders } from 'kafkajs'
+import { formatPosition, headerText, parsePosition, type RawRecord, SOURCE_HEADER } from './record.ts'
+
+/** Records that wait to be worked on, above which fetching their partition is paused, and below which it goes on. */
+export const PAUSE_ABOVE_RECORDS = 4_000
+export const RESUME_BELOW_RECORDS = 1_000
+
+/**
+ * What a task knows of one input topic: where it reads, what waits, and how far it has got.
+ *
+ * The invariant: `position` is the next offset to be taken in, every offset below it is in the queue or done
+ * with, and a batch that begins beyond it is never taken. So whatever the client does (a stale fetch that arrives
+ * after a seek, a position reset by itself), nothing is skipped unnoticed.
+ */
+export class TaskInput {
+  readonly topic: string
+  readonly partition: number
+  /** Records below were worked on by a transaction that is committed: they are only remembered, never redone. */
+  floor = 0
+  position = 0
+  committed = 0
+  /** End of the partition as the broker last told it. */
+  endOffset = 0
+  paused = false
+  #queue: RawRecord[] = []
+  #head = 0
+
+  readonly #isRetry: boolean
+
+  /** @param isRetry whether records carry the position that they had at first in a `source` header */
+  constructor(topic: string, partition: number, isRetry: boolean) {
+    this.topic = topic
+    this.partition = partition
+    this.#isRetry = isRetry
+  }
+
+  get queued(): number {
+    return this.#queue.length - this.#head
+  }
+
+  /** Records not yet committed, control records included, as far as known. */
+  get lag(): number {
+    return Math.max(0, this.endOffset - this.committed)
+  }
+
+  /** The next offset to be read once all that was taken out is done. */
+  get nextToCommit(): number {
+    return this.queued > 0 ? this.#queue[this.#head]!.offset : Math.max(this.position, this.floor)
+  }
+
+  /** Starts at `position`; what lies below `floor` is done. */
+  reset(position: number, floor: number): void {
+    this.floor = floor
+    this.position = position
+    this.committed = floor
+    this.#queue = []
+    this.#head = 0
+    this.paused = false
+  }
+
+  /**
+   * Takes a batch in.
+   *
+   * @returns false when it begins beyond `position`: the caller seeks back
+   */
+  take(batch: Batch): boolean {
+    // The offset that was asked for. It is not in the types of kafkajs, and it is what tells a gap in the log
+    // (control records, compaction: fine) from a batch that does not follow the one before.
+    const { fetchedOffset } = batch as Batch & { fetchedOffset: string }
+    if (Number(fetchedOffset) > this.position) return false
+    this.endOffset = Number(batch.highWatermark)
+    for (const message of batch.messages) {
+      const offset = Number(message.offset)
+      if (offset < this.position) continue
+      const headers = (message.headers ?? {}) as IHeaders
+      this.#queue.push({
+        topic: this.topic,
+        partition: this.partition,
+        offset,
+        timestampMs: Number(message.timestamp),
+        source: this.#sourceOf(message.offset, headers),
+        key: message.key,
+        value: message.value,
+        headers,
+      })
+    }
+    this.position = Math.max(this.position, Number(batch.lastOffset()) + 1)
+    return true
+  }
+
+  #sourceOf(offset: string, headers: IHeaders): string {
+    const origin = this.#isRetry ? headerText(headers, SOURCE_HEADER) : undefined
+    return origin && parsePosition(origin) ? origin : formatPosition(this.topic, this.partition, offset)
+  }
+
+  /** Moves past records that never reach anybody: control records and aborted ones. */
+  skip(firstOffset: number, lastOffset: number, endOffset: number): void {
+    if (firstOffset > this.position) return
+    this.position = Math.max(this.position, lastOffset + 1)
+    this.endOffset = endOffset
+  }
+
+  /** Up to `most` records, oldest first. */
+  shift(most: number): RawRecord[] {
+    const end = Math.min(this.#head + most, this.#queue.length)
+    const records = this.#queue.slice(this.#head, end)
+    this.#head = end
+    if (this.#head === this.#queue.length) {
+      this.#queue = []
+      this.#head = 0
+    } else if (this.#head > PAUSE_ABOVE_RECORDS) {
+      this.#queue = this.#queue.slice(this.#head)
+      this.#head = 0
+    }
+    return records
+  }
+}
