@@ -1,4 +1,4 @@
-import { type Admin, ConfigResourceTypes, type Kafka } from 'kafkajs'
+import kafkajs, { type Admin, type Kafka } from 'kafkajs'
 import { ConfigurationError, describe } from './errors.ts'
 import { listTopics, type TopicSettings, type TopicTable } from './topics.ts'
 
@@ -95,7 +95,7 @@ async function findDrift(
   const { topics: metadata } = await admin.fetchTopicMetadata({ topics: names })
   const { resources } = await admin.describeConfigs({
     includeSynonyms: false,
-    resources: names.map((name) => ({ type: ConfigResourceTypes.TOPIC, name })),
+    resources: names.map((name) => ({ type: kafkajs.ConfigResourceTypes.TOPIC, name })),
   })
   return present.flatMap((topic) => {
     const partitions = metadata.find(({ name }) => name === topic.name)?.partitions ?? []

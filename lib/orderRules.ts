@@ -1,0 +1,68 @@
+import type { Customer, OrderPlaced, Reason } from './events.ts'
+import { formatMoney, MINOR_UNIT_DIGITS } from './money.ts'
+
+export interface KnownCustomer extends Customer {
+  blocked: boolean
+}
+
+/** What the rules look up; both answer from memory. */
+export interface Knowledge {
+  customer(id: string): KnownCustomer | undefined
+  product(sku: string): 'known' | 'withdrawn' | 'unknown'
+}
+
+/** Whether the order id was seen before within the window, and with the same content. */
+export type Repetition = 'first' | 'duplicate' | 'conflict'
+
+/**
+ * All reasons to refuse an order, none when it is good.
+ *
+ * @param limitMinor totals must be below this many minor units, whatever the currency
+ */
+export function findReasons(
+  order: OrderPlaced,
+  repetition: Repetition,
+  knowledge: Knowledge,
+  limitMinor: number,
+): Reason[] {
+  const reasons: Reason[] = []
+  const refuse = (code: string, message: string, line?: number) =>
+    reasons.push(line === undefined ? { code, message } : { code, message, line })
+
+  if (repetition === 'duplicate') refuse('duplicate', `order ${order.orderId} was placed before`)
+  if (repetition === 'conflict') {
+    refuse('conflict', `order ${order.orderId} was placed before with other content`)
+  }
+
+  const customer = knowledge.customer(order.customerId)
+  if (!customer) refuse('unknown-customer', `there is no customer ${order.customerId}`)
+  else if (customer.blocked) refuse('blocked-customer', `customer ${order.customerId} is blocked`)
+
+  if (!(order.currency in MINOR_UNIT_DIGITS)) {
+    refuse(
+      'unsupported-currency',
+      `${order.currency} is not one of ${Object.keys(MINOR_UNIT_DIGITS).join(', ')}`,
+    )
+  }
+
+  let sum = 0
+  for (let line = 0; line < order.items.length; line++) {
+    const { sku, quantity, unitPrice } = order.items[line]!
+    const product = knowledge.product(sku)
+    if (product === 'unknown') refuse('unknown-product', `there is no product ${sku}`, line)
+    if (product === 'withdrawn') refuse('withdrawn-product', `product ${sku} is withdrawn`, line)
+    if (quantity <= 0) refuse('quantity-not-positive', `quantity ${quantity} is not above 0`, line)
+    if (unitPrice < 0) refuse('negative-price', `unit price ${unitPrice} is below 0`, line)
+    sum += quantity * unitPrice
+  }
+
+  const money = (minor: number) => formatMoney(minor, order.currency)
+  if (order.total !== sum) {
+    refuse('total-mismatch', `total ${money(order.total)} is not the sum of the lines, ${money(sum)}`)
+  }
+  if (order.total <= 0) refuse('total-not-positive', `total ${money(order.total)} is not above 0`)
+  if (order.total >= limitMinor) {
+    refuse('total-over-limit', `total ${money(order.total)} is not below ${money(limitMinor)}`)
+  }
+  return reasons
+}

@@ -1,0 +1,323 @@
+import { randomUUID } from 'node:crypto'
+import type { Batch, Consumer, Kafka } from 'kafkajs'
+import { sleep, untilAborted, within } from './async.ts'
+import { ConfigurationError, describe, PipelineError } from './errors.ts'
+import { requirePatchedKafkajs } from './kafkaPatchCheck.ts'
+import type { Logger } from './log.ts'
+import { type EmptyBatch, PartitionCursor, type TopicRecord } from './partitionCursor.ts'
+import { deleteGroups } from './readerGroups.ts'
+import { type BoundsByPartition, fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
+
+export type { TopicRecord } from './partitionCursor.ts'
+export type { OffsetsByPartition } from './topicBounds.ts'
+
+/** `{ offsets }` is what {@link readTopics} returned; a partition that is not in it is read from its beginning. */
+export type ReadFrom = 'beginning' | { timestampMs: number } | { offsets: OffsetsByPartition }
+
+export interface ReadOptions {
+  kafka: Kafka
+  topics: readonly string[]
+  from: ReadFrom
+  /** 'end' is the end as it is when the reading begins; what is written later is left out. */
+  until: 'end' | 'forever'
+  /** Takes records of one partition, in order and each once. What it throws ends the reading. */
+  onRecords(topic: string, partition: number, records: TopicRecord[]): void
+  /** Called once, when all partitions have been read to where they ended as the reading began. */
+  onCaughtUp?(): void
+  /** Ends the reading early, without an error. */
+  signal?: AbortSignal
+  log: Logger
+  /** What the consumer group's name begins with; the rest is made up. */
+  groupPrefix?: string
+}
+
+/** The log that was being read is not there any more: the topic was deleted and made anew, or lost its end. */
+export class LogReplacedError extends PipelineError {
+  readonly code = 'LOG_REPLACED'
+  readonly canRetry = false
+}
+
+const SESSION_TIMEOUT_MS = 6_000
+const MAX_RESTART_MS = 5_000
+const OUTAGE_REPEAT_MS = 10_000
+const DISCONNECT_DEADLINE_MS = 15_000
+/** A session that held for so long was a good one: the next failure is a new one. */
+const GOOD_SESSION_MS = 60_000
+/** How long a partition may stand still before its end before the broker is asked why. */
+const STALL_MS = 1_000
+/** Batches in a row that do not follow the one before, until all is looked at anew. */
+const MAX_GAPS = 5
+
+/**
+ * Reads whole topics as a read-committed reader, outside of any working group: nothing is committed and no group
+ * is left behind (but for a process that is killed: the broker removes such a group within minutes).
+ *
+ * To the end means to the high watermark, so a transaction that is open is waited for, until it ends or the broker
+ * aborts it. Whatever goes wrong with the broker is waited out, and the reading goes on from where it was.
+ *
+ * Records that are deleted before they were read are passed over with a warning. Should the log be replaced by
+ * another one, reading for ever starts that one at its beginning. Partitions added meanwhile are not read.
+ *
+ * @returns the position reached in each partition
+ * @throws ConfigurationError when a topic does not exist (with `until: 'forever'` it is waited for);
+ *   LogReplacedError with `until: 'end'`; what `onRecords` or `onCaughtUp` throws
+ */
+export async function readTopics(options: ReadOptions): Promise<OffsetsByPartition> {
+  requirePatchedKafkajs()
+  const reader = new TopicReader(options)
+  return reader.run()
+}
+
+/** Carries what must end the reading past the loop that starts it again. */
+class Fatal extends Error {}
+
+class TopicReader {
+  readonly #options: ReadOptions
+  readonly #signal: AbortSignal
+  readonly #cursors = new Map<string, Map<number, PartitionCursor>>()
+  /** Partitions that are not at the end that they had as the reading began. */
+  readonly #behind = new Set<PartitionCursor>()
+  readonly #groups: string[] = []
+  #isCaughtUp = false
+  #gaps = 0
+  #lastOutage = { message: '', atMs: 0 }
+  /** Ends the session under way: with an error, it is started again. */
+  #endSession: (error?: Error) => void = () => undefined
+
+  constructor(options: ReadOptions) {
+    this.#options = options
+    this.#signal = options.signal ?? new AbortController().signal
+  }
+
+  async run(): Promise<OffsetsByPartition> {
+    try {
+      for (let failures = 0; !this.#isOver; ) {
+        const startedMs = Date.now()
+        try {
+          await this.#readSession()
+        } catch (error) {
+          if (error instanceof Fatal) throw error.cause
+          failures = Date.now() - startedMs > GOOD_SESSION_MS ? 1 : failures + 1
+          this.#reportOutage(`Kafka: ${describe(error)}`)
+          await sleep(Math.min(MAX_RESTART_MS, 50 * 2 ** failures), this.#signal)
+        }
+      }
+    } finally {
+      await deleteGroups(this.#options.kafka, this.#groups, this.#options.log)
+    }
+    const positions = [...this.#cursors].map(
+      ([topic, cursors]) =>
+        [topic, new Map([...cursors].map(([partition, { position }]) => [partition, position]))] as const,
+    )
+    return new Map(positions)
+  }
+
+  get #isOver(): boolean {
+    return this.#signal.aborted || (this.#isCaughtUp && this.#options.until === 'end')
+  }
+
+  /** One consumer, from its start to its end, in a group of its own. @throws what ended it early */
+  async #readSession(): Promise<void> {
+    await this.#lookAtBounds()
+    if (this.#isOver) return
+    // Another group each time: a consumer that crashed can still be a member of the one before.
+    const groupId = `${this.#options.groupPrefix ?? 'reader'}-${randomUUID()}`
+    this.#groups.push(groupId)
+    const ended = new Promise<void>((resolve, reject) => {
+      this.#endSession = (error) => (error ? reject(error) : resolve())
+    })
+    // Whoever waits for it may not have begun to.
+    ended.catch(() => undefined)
+    const consumer = this.#createConsumer(groupId)
+    const watch = this.#watchForStalls()
+    try {
+      await consumer.connect()
+      await consumer.subscribe({ topics: [...this.#options.topics], fromBeginning: true })
+      // Never throws: an error would use up retries that are counted for good.
+      await consumer.run({ autoCommit: false, eachBatch: async ({ batch }) => this.#take(consumer, batch) })
+      await untilAborted(ended, this.#signal)
+    } finally {
+      this.#endSession = () => undefined
+      clearInterval(watch)
+      await within(
+        DISCONNECT_DEADLINE_MS,
+        consumer.disconnect().catch(() => undefined),
+      )
+    }
+  }
+
+  #createConsumer(groupId: string): Consumer {
+    const consumer = this.#options.kafka.consumer({
+      groupId,
+      sessionTimeout: SESSION_TIMEOUT_MS,
+      heartbeatInterval: SESSION_TIMEOUT_MS / 4,
+      allowAutoTopicCreation: false,
+      readUncommitted: false,
+      maxWaitTimeInMs: 100,
+      // Ours is the only hand that restarts it.
+      retry: { restartOnFailure: async () => false },
+    })
+    const { GROUP_JOIN, END_BATCH_PROCESS, CRASH } = consumer.events
+    consumer.on(GROUP_JOIN, () => {
+      this.#lastOutage = { message: '', atMs: 0 }
+      for (const cursor of this.#allCursors()) seek(consumer, cursor)
+    })
+    // Control records and aborted ones never reach eachBatch.
+    consumer.on(END_BATCH_PROCESS, ({ payload }) => {
+      if (payload.batchSize === 0) this.#skip(consumer, payload)
+    })
+    consumer.on(CRASH, ({ payload }) => this.#endSession(payload.error))
+    return consumer
+  }
+
+  #take(consumer: Consumer, batch: Batch): void {
+    const cursor = this.#cursors.get(batch.topic)?.get(batch.partition)
+    if (!cursor) return
+    if (Number(batch.highWatermark) < cursor.position) {
+      this.#endSession(new Error(`${batch.topic}/${batch.partition} ends before what was read of it`))
+      return
+    }
+    const records = cursor.take(batch, this.#options.until === 'end' ? cursor.end : Number.POSITIVE_INFINITY)
+    if (!records) {
+      this.#seekAgain(consumer, cursor)
+      return
+    }
+    try {
+      if (records.length > 0) this.#options.onRecords(cursor.topic, cursor.partition, records)
+      this.#advanced(cursor, consumer)
+    } catch (error) {
+      this.#endSession(new Fatal('', { cause: error }))
+    }
+  }
+
+  #skip(consumer: Consumer, batch: EmptyBatch & { topic: string; partition: number }): void {
+    const cursor = this.#cursors.get(batch.topic)?.get(batch.partition)
+    if (!cursor) return
+    if (!cursor.skip(batch)) {
+      this.#seekAgain(consumer, cursor)
+      return
+    }
+    try {
+      this.#advanced(cursor, consumer)
+    } catch (error) {
+      this.#endSession(new Fatal('', { cause: error }))
+    }
+  }
+
+  #seekAgain(consumer: Consumer, cursor: PartitionCursor): void {
+    if (++this.#gaps > MAX_GAPS) {
+      this.#endSession(new Error(`lost the position in ${cursor.topic}/${cursor.partition}, looking again`))
+    } else {
+      seek(consumer, cursor)
+    }
+  }
+
+  #advanced(cursor: PartitionCursor, consumer: Consumer): void {
+    this.#gaps = 0
+    if (!cursor.isAtEnd || !this.#behind.delete(cursor)) return
+    if (this.#options.until === 'end') {
+      consumer.pause([{ topic: cursor.topic, partitions: [cursor.partition] }])
+    }
+    this.#lookWhetherCaughtUp()
+  }
+
+  #lookWhetherCaughtUp(): void {
+    if (this.#behind.size > 0 || this.#isCaughtUp) return
+    this.#isCaughtUp = true
+    this.#options.onCaughtUp?.()
+    if (this.#isOver) this.#endSession()
+  }
+
+  /** Where the logs begin and end: at first to know where to read, later to see what became of them. */
+  async #lookAtBounds(): Promise<void> {
+    const { kafka, topics, from } = this.#options
+    try {
+      const timestampMs = typeof from === 'object' && 'timestampMs' in from ? from.timestampMs : undefined
+      const { bounds, since } = await fetchBounds(kafka, topics, timestampMs)
+      if (this.#cursors.size > 0) {
+        this.#compare(bounds)
+      } else {
+        const starts = typeof from === 'object' && 'offsets' in from ? from.offsets : since
+        this.#createCursors(bounds, starts)
+      }
+    } catch (error) {
+      const isMissing = (error as { type?: unknown }).type === 'UNKNOWN_TOPIC_OR_PARTITION'
+      if (!isMissing || this.#options.until === 'forever' || this.#cursors.size > 0) throw error
+      const message = `${topics.join(', ')}: not all of these topics exist, run ensureTopics() of kafkaConfig.ts (see README)`
+      throw new Fatal('', { cause: new ConfigurationError(message, { cause: error }) })
+    }
+    try {
+      this.#lookWhetherCaughtUp()
+    } catch (error) {
+      throw new Fatal('', { cause: error })
+    }
+  }
+
+  #createCursors(bounds: BoundsByPartition, starts: OffsetsByPartition | undefined): void {
+    for (const [topic, partitions] of bounds) {
+      const cursors = new Map<number, PartitionCursor>()
+      for (const [partition, { low, high }] of partitions) {
+        const start = starts?.get(topic)?.get(partition) ?? low
+        cursors.set(partition, new PartitionCursor(topic, partition, start, high))
+      }
+      this.#cursors.set(topic, cursors)
+    }
+    this.#compare(bounds)
+  }
+
+  #compare(bounds: BoundsByPartition): void {
+    const { log, until } = this.#options
+    for (const cursor of this.#allCursors()) {
+      const { topic, partition } = cursor
+      const found = bounds.get(topic)?.get(partition)
+      const gone = found ? cursor.compare(found) : 'other log'
+      if (gone === 'other log') {
+        const message = `${topic}/${partition} ends before offset ${cursor.position}, up to which it was read: it was made anew or lost records`
+        if (until === 'end') throw new Fatal('', { cause: new LogReplacedError(message) })
+        log.error(`${message}; reading it from its beginning`)
+        cursor.position = found?.low ?? 0
+      } else if (gone > 0) {
+        log.warn(`${gone} records of ${topic}/${partition} were deleted before they were read`)
+      }
+      // What is not there any more is no longer waited for either.
+      if (cursor.isAtEnd) this.#behind.delete(cursor)
+      else if (!this.#isCaughtUp) this.#behind.add(cursor)
+    }
+  }
+
+  /** Asks the broker when a partition stands still: its records may have been deleted, which it does not say. */
+  #watchForStalls(): NodeJS.Timeout {
+    let before = ''
+    return setInterval(async () => {
+      const standing = [...this.#behind].map((c) => `${c.topic}/${c.partition}/${c.position}`).join(' ')
+      const hasMoved = standing !== before
+      before = standing
+      if (standing === '' || hasMoved) return
+      const { bounds } = await fetchBounds(this.#options.kafka, this.#options.topics).catch(() => ({
+        bounds: undefined,
+      }))
+      for (const { topic, partition, position } of bounds ? this.#behind : []) {
+        const low = bounds?.get(topic)?.get(partition)?.low ?? 0
+        if (position < low)
+          this.#endSession(new Error(`${topic}/${partition} begins after offset ${position}`))
+      }
+    }, STALL_MS)
+  }
+
+  *#allCursors(): Iterable<PartitionCursor> {
+    for (const cursors of this.#cursors.values()) yield* cursors.values()
+  }
+
+  /** Once for each new thing, then every ten seconds. */
+  #reportOutage(message: string): void {
+    const now = Date.now()
+    if (message === this.#lastOutage.message && now - this.#lastOutage.atMs < OUTAGE_REPEAT_MS) return
+    this.#lastOutage = { message, atMs: now }
+    this.#options.log.warn(`${message} - waiting, nothing is lost`)
+  }
+}
+
+function seek(consumer: Consumer, cursor: PartitionCursor): void {
+  consumer.seek({ topic: cursor.topic, partition: cursor.partition, offset: String(cursor.position) })
+  cursor.sought()
+}

@@ -1,0 +1,105 @@
+/**
+ * Validates orders: orders.raw -> orders.validated | orders.rejected, and what is no order -> validator.dlq.
+ *
+ * Every record of orders.raw ends exactly once in one of the three. An order is refused with all reasons at once
+ * (lib/orderRules.ts), a repeated order id as duplicate or conflict (lib/dedupeWindow.ts); a good one gets its
+ * customer and goes on as PENDING.
+ *
+ * Flags: --verbose prints a line per order. Run as many instances as there are partitions.
+ */
+
+import { createKafka } from './kafkaConfig.ts'
+import { Catalogue } from './lib/catalogue.ts'
+import { CustomerLookup } from './lib/customers.ts'
+import { DedupeWindow } from './lib/dedupeWindow.ts'
+import {
+  eventIdOf,
+  type OrderPlaced,
+  type OrderRejected,
+  type OrderValidated,
+  type Reason,
+} from './lib/events.ts'
+import { findReasons, type KnownCustomer } from './lib/orderRules.ts'
+import { type InputRecord, type Outcome, publish } from './lib/record.ts'
+import { runService } from './lib/service.ts'
+
+await runService(
+  'validator',
+  'Validates orders.raw into orders.validated or orders.rejected.',
+  async (service) => {
+    const { config, log, signal } = service
+    const { ordersRaw, ordersValidated, ordersRejected, products } = config.topics
+    const database = await service.openDatabase()
+    const customers = new CustomerLookup(database)
+    const catalogue = await Catalogue.open({
+      createKafka: (purpose) => createKafka(config, `validator-${purpose}`, log),
+      topic: products,
+      database,
+      log,
+      signal,
+    })
+    const processedBy = `validator-${process.pid}`
+
+    return {
+      inputs: [ordersRaw],
+      outputs: [ordersValidated, ordersRejected],
+      createState: () => new DedupeWindow(config.dedupe),
+      readBack: { orders: config.dedupe.maxOrders, ageMs: config.dedupe.maxAgeMs },
+      remember: (window: DedupeWindow, { event, source, timestampMs }: InputRecord<OrderPlaced>) =>
+        void window.admit(event, source, timestampMs),
+      handle: decide,
+    }
+
+    async function decide(records: InputRecord<OrderPlaced>[], window: DedupeWindow): Promise<Outcome[]> {
+      const customerOf = await customers.find(records.map(({ event }) => event.customerId))
+      const product = await catalogue.lookUp(
+        records.flatMap(({ event }) => event.items.map(({ sku }) => sku)),
+      )
+      const knowledge = { customer: (id: string) => customerOf.get(id), product }
+      const now = new Date().toISOString()
+      return records.map(({ event: order, source, timestampMs }) => {
+        const repetition = window.admit(order, source, timestampMs)
+        const reasons = findReasons(order, repetition, knowledge, config.orders.limitMinor)
+        if (reasons.length > 0)
+          return [reject(order, reasons, repetition === 'first' ? undefined : source, now)]
+        return [accept(order, customerOf.get(order.customerId)!, now)]
+      })
+    }
+
+    function accept(order: OrderPlaced, { blocked: _, ...customer }: KnownCustomer, now: string) {
+      const event: OrderValidated = {
+        ...order,
+        type: 'OrderValidated',
+        eventId: eventIdOf(order.orderId, 'OrderValidated'),
+        occurredAt: now,
+        status: 'PENDING',
+        validationStatus: 'VALID',
+        processedBy,
+        validatedAt: now,
+        customer,
+      }
+      return publish(ordersValidated, event, `${order.orderId} VALID`)
+    }
+
+    /** @param occurrence sets the refusal of a repetition apart from what was said of the first */
+    function reject(order: OrderPlaced, reasons: Reason[], occurrence: string | undefined, now: string) {
+      const { orderId, customerId, placedAt, currency, total } = order
+      const event: OrderRejected = {
+        type: 'OrderRejected',
+        eventId: eventIdOf(orderId, 'OrderRejected', occurrence),
+        occurredAt: now,
+        orderId,
+        customerId,
+        placedAt,
+        currency,
+        total,
+        reasons,
+      }
+      return publish(
+        ordersRejected,
+        event,
+        `${orderId} REJECTED ${reasons.map(({ code }) => code).join(', ')}`,
+      )
+    }
+  },
+)
