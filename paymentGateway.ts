@@ -18,13 +18,8 @@ await runMain('gateway', 'The simulated payment gateway.', flags, async (service
   const { config, log, signal } = service
   const database = await service.openDatabase()
   if (signal.aborted) return
-  const gateway = await startGateway({
-    database,
-    settings: config.gateway,
-    port: config.gateway.port,
-    host,
-    log,
-  })
+  const { port, ...settings } = config.gateway
+  const gateway = await startGateway({ database, settings, port, host, log })
   service.onClose(() => gateway.close())
   log.info(`payment gateway at ${gateway.url}, faults at ${gateway.url}/faults`)
   await once(signal, 'abort')

@@ -1,5 +1,5 @@
 import { UnusableRecordError } from './errors.ts'
-import { headerText, type InputRecord, parsePosition, type RawRecord, SOURCE_HEADER } from './record.ts'
+import { headerText, type InputRecord, type RawRecord, SOURCE_HEADER } from './record.ts'
 import type { Topic } from './topics.ts'
 import type { TransactionRecord } from './transaction.ts'
 
@@ -7,7 +7,6 @@ const MAX_REASON_LENGTH = 1_000
 
 /** The record as it came, with where it was and why it could not be used. */
 export function toDeadLetter(topic: string, record: RawRecord, reason: string): TransactionRecord {
-  const origin = parsePosition(record.source)!
   const attempts = Number(headerText(record.headers, 'attempts') ?? 0) + 1
   return {
     topic,
@@ -16,9 +15,9 @@ export function toDeadLetter(topic: string, record: RawRecord, reason: string): 
     headers: {
       ...record.headers,
       [SOURCE_HEADER]: record.source,
-      topic: origin.topic,
-      partition: String(origin.partition),
-      offset: String(origin.offset),
+      topic: record.topic,
+      partition: String(record.partition),
+      offset: String(record.offset),
       reason: reason.slice(0, MAX_REASON_LENGTH),
       attempts: String(Number.isSafeInteger(attempts) ? attempts : 1),
     },
@@ -35,9 +34,9 @@ export function decodeRecord<Event>(
   record: RawRecord,
   inputs: ReadonlyMap<string, Topic<Event>>,
 ): InputRecord<Event> {
-  const origin = parsePosition(record.source)!
-  const topic = inputs.get(origin.topic)
-  if (!topic) throw new UnusableRecordError(`comes from '${origin.topic}', which this group does not read`)
+  const { topic: from, partition, offset, timestampMs, source } = record
+  const topic = inputs.get(from)
+  if (!topic) throw new UnusableRecordError(`comes from '${from}', which this group does not read`)
   if (record.value === null) throw new UnusableRecordError('no value')
   const event = topic.decode(record.value)
   if (record.key === null) throw new UnusableRecordError('no key')
@@ -45,5 +44,5 @@ export function decodeRecord<Event>(
   if (record.key.toString() !== wanted) {
     throw new UnusableRecordError(`key '${record.key.toString().slice(0, 80)}' is not '${wanted}'`)
   }
-  return { ...origin, timestampMs: record.timestampMs, source: record.source, event }
+  return { topic: from, partition, offset, timestampMs, source, event }
 }

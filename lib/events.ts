@@ -9,10 +9,16 @@
 import Type, { type Static, type TProperties, type TSchema } from 'typebox'
 import { Format } from 'typebox/format'
 
+const UTC_MILLISECONDS =
+  /^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$/
+
 /** 2026-11-21T07:36:03.000Z, and a date that exists: 30 February is none. */
 Format.Set('utc-milliseconds', (text) => {
-  const time = Date.parse(text)
-  return !Number.isNaN(time) && new Date(time).toISOString() === text
+  if (!UTC_MILLISECONDS.test(text)) return false
+  // Only the last days of a month depend on which month it is.
+  if (text.slice(8, 10) <= '28') return true
+  const timeMs = Date.parse(text)
+  return !Number.isNaN(timeMs) && new Date(timeMs).toISOString() === text
 })
 
 const Timestamp = Type.String({ format: 'utc-milliseconds' })

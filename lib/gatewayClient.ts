@@ -14,8 +14,6 @@ import {
   handleType,
   type IRetryBackoffContext,
   retry,
-  TimeoutStrategy,
-  timeout,
   wrap,
 } from 'cockatiel'
 import { describe, UnavailableError } from './errors.ts'
@@ -86,7 +84,7 @@ interface Answer {
   body: string
 }
 
-type Send = (path: string, idempotencyKey: string, body: string, signal: AbortSignal) => Promise<Answer>
+type Send = (path: string, idempotencyKey: string, body: string) => Promise<Answer>
 
 export function createGatewayClient(options: GatewayClientOptions): GatewayClient {
   const { send, close } = createSender(options)
@@ -98,7 +96,7 @@ export function createGatewayClient(options: GatewayClientOptions): GatewayClien
     const body = JSON.stringify({ orderId, amount, currency })
     let answer: Answer
     try {
-      answer = await policy.execute(({ signal }) => send(path, idempotencyKey, body, signal))
+      answer = await policy.execute(() => send(path, idempotencyKey, body))
     } catch (error) {
       // With the breaker open, what opened it is the reason that helps.
       const failure = error instanceof BrokenCircuitError ? breaker.lastFailure : undefined
@@ -135,9 +133,9 @@ function toAuthorisation(answer: unknown, orderId: string): Authorisation {
  *   - retry: a request that waits for its next try takes up no slot
  *   - bulkhead: bounds what is under way. Those that wait are bounded by whoever asks (batches of all tasks)
  *   - breaker: asked when a slot is free, so those that waited while it opened do not all try in vain
- *   - timeout: of a single try
+ *   - timeout: of a single try, where it is sent. Cockatiel's own hangs a listener on one signal that all calls share
  */
-function createPolicy({ timeoutMs, concurrency, log, onRetry }: GatewayClientOptions) {
+function createPolicy({ concurrency, log, onRetry }: GatewayClientOptions) {
   const retries = retry(handleType(NoAnswerError).orType(ThrottledError), {
     maxAttempts: MAX_RETRIES,
     backoff: new DelegateBackoff(backoffMs),
@@ -152,8 +150,7 @@ function createPolicy({ timeoutMs, concurrency, log, onRetry }: GatewayClientOpt
   breaker.onBreak(() => log.debug('the payment gateway does not answer: requests are held back'))
   breaker.onReset(() => log.info('the payment gateway answers again'))
   const slots = bulkhead(concurrency, Number.POSITIVE_INFINITY)
-  const limit = timeout(timeoutMs, { strategy: TimeoutStrategy.Cooperative, abortOnReturn: false })
-  return { policy: wrap(retries, slots, breaker, limit), breaker }
+  return { policy: wrap(retries, slots, breaker), breaker }
 }
 
 /**
@@ -177,7 +174,7 @@ function createSender({ url, timeoutMs, concurrency }: GatewayClientOptions): {
   const request = isTls ? httpsRequest : httpRequest
   const base = url.replace(/\/+$/, '')
 
-  const send: Send = (path, idempotencyKey, body, signal) =>
+  const send: Send = (path, idempotencyKey, body) =>
     new Promise((resolve, reject) => {
       const fail = (error: Error) => reject(new NoAnswerError(describe(error), { cause: error }))
       const outgoing = request(base + path, {
@@ -190,8 +187,8 @@ function createSender({ url, timeoutMs, concurrency }: GatewayClientOptions): {
         },
       })
       const onTimeout = () => outgoing.destroy(new Error(`no answer within ${timeoutMs} ms`))
-      signal.addEventListener('abort', onTimeout, { once: true })
-      outgoing.on('close', () => signal.removeEventListener('abort', onTimeout))
+      const timer = setTimeout(onTimeout, timeoutMs)
+      outgoing.on('close', () => clearTimeout(timer))
       outgoing.on('error', fail)
       outgoing.on('response', (incoming) => {
         const chunks: Buffer[] = []

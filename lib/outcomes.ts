@@ -50,7 +50,7 @@ export async function withStoredOutcomes<Event extends { orderId: string }>(
     const decided = await decide(undecided)
     const added = undecided.map(({ event, source }, index) => {
       const { value, note } = decided[index]!
-      return { orderId: event.orderId, source, event: value.toString('utf8'), note }
+      return { orderId: event.orderId, source, event: value, note }
     })
     await storeOutcomes(database, table, operation, added)
     for (const outcome of added) outcomes.set(outcome.orderId, outcome)
@@ -60,7 +60,7 @@ export async function withStoredOutcomes<Event extends { orderId: string }>(
     if (outcome?.source !== source) return []
     // A position that stands in these records twice (a dead letter redriven twice) is answered once.
     outcomes.delete(orderId)
-    return [{ topic: topic.name, key: orderId, value: Buffer.from(outcome.event), note: outcome.note }]
+    return [{ topic: topic.name, key: orderId, value: outcome.event, note: outcome.note }]
   })
 }
 

@@ -16,8 +16,12 @@ export interface InputRecord<Event> {
   readonly event: Event
 }
 
-/** A record as it came, before it is known to be any good. */
+/** A record as it came, before it is known to be any good. Topic, partition and offset are those of `source`. */
 export interface RawRecord extends Omit<InputRecord<never>, 'event'> {
+  /** Its offset in the log that it was read from: another one than `offset` when it was redriven. */
+  readonly readOffset: number
+  /** It was worked on by a committed transaction and is read again to be remembered. */
+  readonly isDone: boolean
   readonly key: Buffer | null
   readonly value: Buffer | null
   readonly headers: IHeaders
@@ -30,7 +34,7 @@ export const SOURCE_HEADER = 'source'
 export interface Outgoing {
   readonly topic: string
   readonly key: string
-  readonly value: Buffer
+  readonly value: string
   /** One line for a person who watches with --verbose. */
   readonly note: string
 }
@@ -48,7 +52,7 @@ export type Outcome = readonly Outgoing[] | DeadLetter
 
 /** An event to be published on its topic. */
 export function publish<Event>(topic: Topic<Event>, event: Event, note: string): Outgoing {
-  return { topic: topic.name, key: topic.keyOf(event), value: Buffer.from(topic.encode(event)), note }
+  return { topic: topic.name, key: topic.keyOf(event), value: topic.encode(event), note }
 }
 
 /** `topic/partition/offset`, the way a position is written wherever it is stored or sent. */

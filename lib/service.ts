@@ -151,6 +151,8 @@ function signalToEnd(log: Logger): AbortSignal {
   }
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)
+  // Started by start.ts, which is gone: nobody is left to stop us.
+  process.on('disconnect', () => onSignal('SIGTERM'))
   return ending.signal
 }
 

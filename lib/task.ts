@@ -275,10 +275,9 @@ export class Task<Event, State> {
     const usable: RawRecord[] = []
     const decoded: InputRecord<Event>[] = []
     for (const raw of records) {
-      const isDone = raw.offset < this.#inputs.get(raw.topic)!.floor
       try {
         const record = decodeRecord(raw, this.#codecs)
-        if (isDone) {
+        if (raw.isDone) {
           work.remember?.(this.#state, record)
         } else {
           usable.push(raw)
@@ -286,7 +285,7 @@ export class Task<Event, State> {
         }
       } catch (error) {
         if (!(error instanceof UnusableRecordError)) throw error
-        if (!isDone) outcomes.push([raw, new DeadLetter(error.message)])
+        if (!raw.isDone) outcomes.push([raw, new DeadLetter(error.message)])
       }
     }
     const decided = decoded.length > 0 ? await this.#decide(decoded) : []

@@ -45,7 +45,7 @@ export class TaskInput {
 
   /** The next offset to be read once all that was taken out is done. */
   get nextToCommit(): number {
-    return this.queued > 0 ? this.#queue[this.#head]!.offset : Math.max(this.position, this.floor)
+    return this.queued > 0 ? this.#queue[this.#head]!.readOffset : Math.max(this.position, this.floor)
   }
 
   /** Starts at `position`; what lies below `floor` is done. */
@@ -73,12 +73,15 @@ export class TaskInput {
       const offset = Number(message.offset)
       if (offset < this.position) continue
       const headers = (message.headers ?? {}) as IHeaders
+      const origin = this.#isRetry ? readOrigin(headers) : undefined
       this.#queue.push({
-        topic: this.topic,
-        partition: this.partition,
-        offset,
+        topic: origin?.topic ?? this.topic,
+        partition: origin?.partition ?? this.partition,
+        offset: origin?.offset ?? offset,
+        readOffset: offset,
+        isDone: offset < this.floor,
         timestampMs: Number(message.timestamp),
-        source: this.#sourceOf(message.offset, headers),
+        source: origin?.source ?? formatPosition(this.topic, this.partition, message.offset),
         key: message.key,
         value: message.value,
         headers,
@@ -86,11 +89,6 @@ export class TaskInput {
     }
     this.position = Math.max(this.position, Number(batch.lastOffset()) + 1)
     return true
-  }
-
-  #sourceOf(offset: string, headers: IHeaders): string {
-    const origin = this.#isRetry ? headerText(headers, SOURCE_HEADER) : undefined
-    return origin && parsePosition(origin) ? origin : formatPosition(this.topic, this.partition, offset)
   }
 
   /** Moves past records that never reach anybody: control records and aborted ones. */
@@ -114,4 +112,11 @@ export class TaskInput {
     }
     return records
   }
+}
+
+/** The position that a redriven record had at first. */
+function readOrigin(headers: IHeaders) {
+  const source = headerText(headers, SOURCE_HEADER)
+  const position = source === undefined ? undefined : parsePosition(source)
+  return position && { ...position, source: source! }
 }

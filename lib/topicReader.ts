@@ -133,8 +133,11 @@ class TopicReader {
     try {
       await consumer.connect()
       await consumer.subscribe({ topics: [...this.#options.topics], fromBeginning: true })
-      // Never throws: an error would use up retries that are counted for good.
-      await consumer.run({ autoCommit: false, eachBatch: async ({ batch }) => this.#take(consumer, batch) })
+      await consumer.run({
+        autoCommit: false,
+        // Never throws: an error would use up retries that are counted for good.
+        eachBatch: async ({ batch }) => this.#endOnError(() => this.#take(consumer, batch)),
+      })
       await untilAborted(ended, this.#signal)
     } finally {
       this.#endSession = () => undefined
@@ -164,55 +167,48 @@ class TopicReader {
     })
     // Control records and aborted ones never reach eachBatch.
     consumer.on(END_BATCH_PROCESS, ({ payload }) => {
-      if (payload.batchSize === 0) this.#skip(consumer, payload)
+      if (payload.batchSize === 0) this.#endOnError(() => this.#skip(consumer, payload))
     })
     consumer.on(CRASH, ({ payload }) => this.#endSession(payload.error))
     return consumer
   }
 
+  #endOnError(action: () => void): void {
+    try {
+      action()
+    } catch (error) {
+      this.#endSession(error as Error)
+    }
+  }
+
   #take(consumer: Consumer, batch: Batch): void {
     const cursor = this.#cursors.get(batch.topic)?.get(batch.partition)
     if (!cursor) return
-    if (Number(batch.highWatermark) < cursor.position) {
-      this.#endSession(new Error(`${batch.topic}/${batch.partition} ends before what was read of it`))
-      return
-    }
-    const records = cursor.take(batch, this.#options.until === 'end' ? cursor.end : Number.POSITIVE_INFINITY)
+    const { topic, partition, position, end } = cursor
+    if (Number(batch.highWatermark) < position)
+      throw new Error(`${topic}/${partition} ends before ${position}`)
+    const records = cursor.take(batch, this.#options.until === 'end' ? end : Number.POSITIVE_INFINITY)
     if (!records) {
       this.#seekAgain(consumer, cursor)
       return
     }
-    try {
-      if (records.length > 0) this.#options.onRecords(cursor.topic, cursor.partition, records)
-      this.#advanced(cursor, consumer)
-    } catch (error) {
-      this.#endSession(new Fatal('', { cause: error }))
-    }
+    if (records.length > 0) callBack(() => this.#options.onRecords(topic, partition, records))
+    this.#advanced(consumer, cursor)
   }
 
   #skip(consumer: Consumer, batch: EmptyBatch & { topic: string; partition: number }): void {
     const cursor = this.#cursors.get(batch.topic)?.get(batch.partition)
     if (!cursor) return
-    if (!cursor.skip(batch)) {
-      this.#seekAgain(consumer, cursor)
-      return
-    }
-    try {
-      this.#advanced(cursor, consumer)
-    } catch (error) {
-      this.#endSession(new Fatal('', { cause: error }))
-    }
+    if (cursor.skip(batch)) this.#advanced(consumer, cursor)
+    else this.#seekAgain(consumer, cursor)
   }
 
   #seekAgain(consumer: Consumer, cursor: PartitionCursor): void {
-    if (++this.#gaps > MAX_GAPS) {
-      this.#endSession(new Error(`lost the position in ${cursor.topic}/${cursor.partition}, looking again`))
-    } else {
-      seek(consumer, cursor)
-    }
+    if (++this.#gaps > MAX_GAPS) throw new Error(`lost the position in ${cursor.topic}/${cursor.partition}`)
+    seek(consumer, cursor)
   }
 
-  #advanced(cursor: PartitionCursor, consumer: Consumer): void {
+  #advanced(consumer: Consumer, cursor: PartitionCursor): void {
     this.#gaps = 0
     if (!cursor.isAtEnd || !this.#behind.delete(cursor)) return
     if (this.#options.until === 'end') {
@@ -224,7 +220,7 @@ class TopicReader {
   #lookWhetherCaughtUp(): void {
     if (this.#behind.size > 0 || this.#isCaughtUp) return
     this.#isCaughtUp = true
-    this.#options.onCaughtUp?.()
+    callBack(() => this.#options.onCaughtUp?.())
     if (this.#isOver) this.#endSession()
   }
 
@@ -246,11 +242,7 @@ class TopicReader {
       const message = `${topics.join(', ')}: not all of these topics exist, run ensureTopics() of kafkaConfig.ts (see README)`
       throw new Fatal('', { cause: new ConfigurationError(message, { cause: error }) })
     }
-    try {
-      this.#lookWhetherCaughtUp()
-    } catch (error) {
-      throw new Fatal('', { cause: error })
-    }
+    this.#lookWhetherCaughtUp()
   }
 
   #createCursors(bounds: BoundsByPartition, starts: OffsetsByPartition | undefined): void {
@@ -285,21 +277,18 @@ class TopicReader {
     }
   }
 
-  /** Asks the broker when a partition stands still: its records may have been deleted, which it does not say. */
+  /** Asks the broker when nothing moves: it does not say by itself that what is asked for was deleted. */
   #watchForStalls(): NodeJS.Timeout {
     let before = ''
     return setInterval(async () => {
-      const standing = [...this.#behind].map((c) => `${c.topic}/${c.partition}/${c.position}`).join(' ')
-      const hasMoved = standing !== before
+      const standing = [...this.#behind].map(({ position }) => position).join()
+      const isStalled = standing !== '' && standing === before
       before = standing
-      if (standing === '' || hasMoved) return
-      const { bounds } = await fetchBounds(this.#options.kafka, this.#options.topics).catch(() => ({
-        bounds: undefined,
-      }))
-      for (const { topic, partition, position } of bounds ? this.#behind : []) {
-        const low = bounds?.get(topic)?.get(partition)?.low ?? 0
-        if (position < low)
-          this.#endSession(new Error(`${topic}/${partition} begins after offset ${position}`))
+      if (!isStalled) return
+      const found = await fetchBounds(this.#options.kafka, this.#options.topics).catch(() => undefined)
+      for (const { topic, partition, position } of found ? this.#behind : []) {
+        const low = found?.bounds.get(topic)?.get(partition)?.low ?? 0
+        if (position < low) this.#endSession(new Error(`${topic}/${partition} begins after ${position}`))
       }
     }, STALL_MS)
   }
@@ -314,6 +303,14 @@ class TopicReader {
     if (message === this.#lastOutage.message && now - this.#lastOutage.atMs < OUTAGE_REPEAT_MS) return
     this.#lastOutage = { message, atMs: now }
     this.#options.log.warn(`${message} - waiting, nothing is lost`)
+  }
+}
+
+function callBack(call: () => void): void {
+  try {
+    call()
+  } catch (error) {
+    throw new Fatal('', { cause: error })
   }
 }
 

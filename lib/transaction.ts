@@ -5,7 +5,7 @@ import { describe } from './errors.ts'
 export interface TransactionRecord {
   topic: string
   key: Buffer | string | null
-  value: Buffer | null
+  value: Buffer | string | null
   headers: NonNullable<Message['headers']>
 }
 

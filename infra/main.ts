@@ -1,0 +1,220 @@
+// npm run infra: Kafka and PostgreSQL on this machine, without Docker, in the foreground.
+//
+// State is kept in .data/ from one run to the next. Flags: see --help.
+
+import { access, rm } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { findRunningKafka, kafkaStatePaths, type RunningKafka, startKafka } from './kafka.ts'
+import { LOOPBACK } from './ports.ts'
+import { findRunningPostgres, postgresStatePaths, type RunningPostgres, startPostgres } from './postgres.ts'
+import { type Exit, InfrastructureError } from './serverProcess.ts'
+
+const HELP = `npm run infra [-- flags]: Kafka and PostgreSQL in the foreground, without Docker
+
+  --only kafka|postgres   start one of the two
+  --kafka-port N          default 9092
+  --postgres-port N       default 5432
+  --data-dir DIRECTORY    where the state and the logs lie; default .data of the project
+  --json                  print one line of JSON when ready (progress goes to stderr)
+  --reset                 remove the state of both and exit (what "docker compose down -v" is to Docker)
+  --help                  this
+
+Ctrl-C stops both and keeps the state.`
+
+const DEFAULT_DATA_DIRECTORY = fileURLToPath(new URL('../.data', import.meta.url))
+
+interface Flags {
+  readonly kafka: boolean
+  readonly postgres: boolean
+  readonly kafkaPort: number
+  readonly postgresPort: number
+  readonly dataDir: string
+  readonly json: boolean
+  readonly reset: boolean
+  readonly help: boolean
+}
+
+function readFlags(args: string[]): Flags {
+  const { values } = parseArgs({
+    args,
+    options: {
+      only: { type: 'string' },
+      'kafka-port': { type: 'string', default: '9092' },
+      'postgres-port': { type: 'string', default: '5432' },
+      'data-dir': { type: 'string', default: DEFAULT_DATA_DIRECTORY },
+      json: { type: 'boolean', default: false },
+      reset: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  const { only } = values
+  if (only !== undefined && only !== 'kafka' && only !== 'postgres') {
+    throw new InfrastructureError('BAD_FLAG', `--only is "${only}": it must be kafka or postgres.`)
+  }
+  return {
+    kafka: only !== 'postgres',
+    postgres: only !== 'kafka',
+    kafkaPort: readPort('--kafka-port', values['kafka-port']),
+    postgresPort: readPort('--postgres-port', values['postgres-port']),
+    dataDir: resolve(values['data-dir']),
+    json: values.json,
+    reset: values.reset,
+    help: values.help,
+  }
+}
+
+function readPort(flag: string, text: string): number {
+  const port = Number(text)
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+    throw new InfrastructureError(
+      'BAD_FLAG',
+      `${flag} is "${text}": it must be a port number from 1 to 65535.`,
+    )
+  }
+  return port
+}
+
+/** Removes only what the launchers have made: the jars, and whatever else lies in the data directory, stay. */
+async function reset(dataDir: string): Promise<void> {
+  const [kafka, postgres] = await Promise.all([findRunningKafka(dataDir), findRunningPostgres(dataDir)])
+  const running = [
+    ...(kafka ? [{ name: 'Kafka', pid: kafka.launcherPid ?? kafka.pid }] : []),
+    ...(postgres ? [{ name: 'PostgreSQL', pid: postgres.launcherPid ?? postgres.pid }] : []),
+  ]
+  const first = running[0]
+  if (first !== undefined) {
+    const names = running.map(({ name }) => name).join(' and ')
+    throw new InfrastructureError(
+      'ALREADY_RUNNING',
+      `Nothing was removed from ${dataDir} because ${names} still use it: press Ctrl-C where they run, or run "kill ${first.pid}".`,
+    )
+  }
+  const candidates = [...kafkaStatePaths(dataDir), ...postgresStatePaths(dataDir)]
+  const present = await Promise.all(
+    candidates.map((path) =>
+      access(path).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  )
+  await Promise.all(candidates.map((path) => rm(path, { recursive: true, force: true })))
+  const removed = present.some(Boolean)
+  console.log(
+    removed ? `Removed the state of Kafka and PostgreSQL in ${dataDir}.` : `Nothing to remove in ${dataDir}.`,
+  )
+}
+
+interface Running {
+  readonly kafka: RunningKafka | undefined
+  readonly postgres: RunningPostgres | undefined
+  stop(): Promise<void>
+}
+
+/** Starts what the flags ask for, side by side; if one fails, the other is stopped again. */
+async function start(flags: Flags, onProgress: (line: string) => void): Promise<Running> {
+  const { dataDir } = flags
+  const [kafka, postgres] = await Promise.allSettled([
+    flags.kafka ? startKafka({ dataDir, port: flags.kafkaPort, onProgress }) : undefined,
+    flags.postgres ? startPostgres({ dataDir, port: flags.postgresPort, onProgress }) : undefined,
+  ])
+  const started = [kafka, postgres].flatMap((result) => (result.status === 'fulfilled' && result.value) || [])
+  const stop = async (): Promise<void> => void (await Promise.all(started.map((server) => server.stop())))
+  if (kafka.status === 'rejected' || postgres.status === 'rejected') {
+    await stop()
+    const failures = [kafka, postgres].flatMap((result) =>
+      result.status === 'rejected' ? [result.reason] : [],
+    )
+    throw failures.length === 1 ? failures[0] : new AggregateError(failures)
+  }
+  return { kafka: kafka.value, postgres: postgres.value, stop }
+}
+
+function announce({ kafka, postgres }: Running, json: boolean): void {
+  if (json) {
+    const facts = {
+      kafka: kafka && {
+        brokers: [`${LOOPBACK}:${kafka.port}`],
+        version: kafka.version,
+        clusterId: kafka.clusterId,
+        pid: kafka.pid,
+        logFile: kafka.logFile,
+      },
+      postgres: postgres && {
+        url: postgres.url,
+        version: postgres.version,
+        pid: postgres.pid,
+        logFile: postgres.logFile,
+      },
+    }
+    console.log(JSON.stringify(facts))
+    return
+  }
+  if (kafka) {
+    console.log(
+      `Kafka ${kafka.version} on ${LOOPBACK}:${kafka.port}, cluster ${kafka.clusterId}, log ${kafka.logFile}`,
+    )
+  }
+  if (postgres) console.log(`PostgreSQL ${postgres.version} on ${postgres.url}, log ${postgres.logFile}`)
+  console.log(kafka && postgres ? 'Ctrl-C stops both.' : 'Ctrl-C stops it.')
+}
+
+/** Resolves with the first signal to stop. Listening starts with the call, and no later signal ends the process. */
+function firstSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolveSignal) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolveSignal)
+  })
+}
+
+/** Resolves with a sentence when either server ends without having been told to. */
+async function unexpectedEnd({ kafka, postgres }: Running): Promise<string> {
+  const describe = (name: string, logFile: string) => (exit: Exit) =>
+    `${name} ended unexpectedly (${exit.signal ?? `status ${exit.code}`}): see ${logFile}.`
+  const ends = [
+    kafka?.exited.then(describe('Kafka', kafka.logFile)),
+    postgres?.exited.then(describe('PostgreSQL', postgres.logFile)),
+  ]
+  return Promise.race(ends.filter((end) => end !== undefined))
+}
+
+async function main(): Promise<number> {
+  const flags = readFlags(process.argv.slice(2))
+  if (flags.help) {
+    console.log(HELP)
+    return 0
+  }
+  if (flags.reset) {
+    await reset(flags.dataDir)
+    return 0
+  }
+  const signal = firstSignal()
+  const inform = flags.json ? console.error : console.log
+  signal.then(() => inform('Stopping ...'))
+  // A signal during the start is obeyed when the start is done, seconds later: then there is nothing half begun.
+  const running = await start(flags, inform)
+  announce(running, flags.json)
+  const reason = await Promise.race([signal, unexpectedEnd(running)])
+  const wasSignal = reason.startsWith('SIG')
+  if (!wasSignal) console.error(reason)
+  await running.stop()
+  return wasSignal ? 0 : 1
+}
+
+function explain(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(explain).join('\n')
+  if (error instanceof InfrastructureError) return error.message
+  if (error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')) {
+    return `${error.message.replace(/\.?$/, '.')} See "npm run infra -- --help".`
+  }
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+}
+
+try {
+  process.exitCode = await main()
+} catch (error) {
+  console.error(explain(error))
+  process.exitCode = 1
+}
+process.exit()
