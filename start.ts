@@ -11,6 +11,7 @@
  */
 import { resolve } from 'node:path'
 import { bringUpInfrastructure } from './infra/bringUp.ts'
+import { freePort, isPortFree } from './infra/ports.ts'
 import { createKafka, ensureTopics } from './kafkaConfig.ts'
 import { sleep } from './lib/async.ts'
 import { ended, Supervisor, startScript, stopScript } from './lib/childProcesses.ts'
@@ -72,6 +73,7 @@ class Run {
   readonly #reading = new AbortController()
   #infrastructure: Awaited<ReturnType<typeof bringUpInfrastructure>> | undefined
   #producer: ReturnType<typeof startScript> | undefined
+  #gatewayPort = 0
   #startedMs = Date.now()
 
   constructor(service: Service, values: Values) {
@@ -97,6 +99,9 @@ class Run {
     void this.#infrastructure.failed.then((sentence) => this.#table.print(sentence))
     await ensureTopics(config, say)
     if (signal.aborted) return
+    const { port } = config.gateway
+    if (port !== 0 && (await isPortFree(port))) this.#gatewayPort = port
+    else this.#gatewayPort = await freePort()
     for (const name of SERVICES) this.#keepRunning(name)
     await this.#awaitDrained()
     const { bounds } = await fetchBounds(createKafka(config, 'start', log), this.#tally.topics)
@@ -219,7 +224,8 @@ class Run {
       ...process.env,
       KAFKA_BROKERS: kafka.brokers.join(','),
       DATABASE_URL: database.url,
-      GATEWAY_URL: config.payment.gatewayUrl ?? `http://127.0.0.1:${config.gateway.port}`,
+      GATEWAY_PORT: String(this.#gatewayPort),
+      GATEWAY_URL: config.payment.gatewayUrl ?? `http://127.0.0.1:${this.#gatewayPort}`,
       LOG_LEVEL: this.#values.verbose || config.log.level !== 'info' ? config.log.level : 'warn',
     }
   }

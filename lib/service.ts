@@ -8,7 +8,7 @@ import { type Database, migrateDatabase, openDatabase } from './database.ts'
 import { ConfigurationError, describe, PipelineError } from './errors.ts'
 import { type HealthServer, startHealthServer } from './health.ts'
 import { createLogger, type Logger } from './log.ts'
-import { Processor, type Work } from './processor.ts'
+import { Processor, type ProcessorStatus, type Work } from './processor.ts'
 import { DeadLetter, type Outcome, type RawRecord } from './record.ts'
 import type { GroupName, TopicSettings } from './topics.ts'
 
@@ -29,12 +29,18 @@ export interface ServiceWork<Event, State> extends Omit<Work<Event, State>, 'max
   maxBatchRecords?: number
   /** More lines for the status, by name: shown with the counters each second and in the health report. */
   details?: () => Record<string, string | number>
+  /** Shows the figures each second in a way of its own, in place of the line that every service prints. */
+  report?: (states: State[], status: ProcessorStatus) => void
 }
 
 type Flags = NonNullable<ParseArgsConfig['options']>
 type FlagValues<Known extends Flags> = ReturnType<typeof parseArgs<{ options: Known }>>['values']
 
-const FLAGS = { verbose: { type: 'boolean', short: 'v' }, help: { type: 'boolean', short: 'h' } } as const
+/** The flags of every service; see {@link runMain}. */
+export const SERVICE_FLAGS = {
+  verbose: { type: 'boolean', short: 'v' },
+  help: { type: 'boolean', short: 'h' },
+} as const
 const DEFAULT_BATCH_RECORDS = 2_000
 
 /**
@@ -49,31 +55,43 @@ export async function runService<Event, State>(
   purpose: string,
   setUp: (service: Service) => Promise<ServiceWork<Event, State>>,
 ): Promise<void> {
-  await runMain(group, purpose, FLAGS, async (service, { verbose }) => {
-    const { config, log, signal } = service
-    const work = await setUp(service)
-    if (signal.aborted) return
-    const processor = new Processor({
-      group: config.topicPrefix + group,
-      work: { ...work, maxBatchRecords: work.maxBatchRecords ?? DEFAULT_BATCH_RECORDS },
-      outputs: work.outputs,
-      deadLetters: config.topics.deadLetters[group],
-      retries: config.topics.retries[group],
-      createKafka: (role) => createKafka(config, `${group}-${role}`, log),
-      sessionTimeoutMs: config.kafka.sessionTimeoutMs,
-      commitIntervalMs: config.kafka.commitIntervalMs,
-      log,
-      ...(verbose ? { onDone: printOutcome } : {}),
-    })
-    const health = await startHealthServer(config.healthPort, log, () =>
-      healthOf(group, processor, work.details),
-    )
-    service.onClose(() => health.close())
-    const ticker = setInterval(() => reportStatus(processor, log, work.details), 1_000)
-    service.onClose(() => clearInterval(ticker))
-    signal.addEventListener('abort', () => void processor.stop())
-    await processor.run()
+  await runMain(group, purpose, SERVICE_FLAGS, async (service, { verbose }) => {
+    await serve(service, group, await setUp(service), verbose === true)
   })
+}
+
+/** The part of {@link runService} for a script that has more to decide first: consumes until it is told to end. */
+export async function serve<Event, State>(
+  service: Service,
+  group: GroupName,
+  work: ServiceWork<Event, State>,
+  verbose: boolean,
+): Promise<void> {
+  const { config, log, signal } = service
+  if (signal.aborted) return
+  const processor = new Processor({
+    group: config.topicPrefix + group,
+    work: { ...work, maxBatchRecords: work.maxBatchRecords ?? DEFAULT_BATCH_RECORDS },
+    outputs: work.outputs,
+    deadLetters: config.topics.deadLetters[group],
+    retries: config.topics.retries[group],
+    createKafka: (role) => createKafka(config, `${group}-${role}`, log),
+    sessionTimeoutMs: config.kafka.sessionTimeoutMs,
+    commitIntervalMs: config.kafka.commitIntervalMs,
+    log,
+    ...(verbose ? { onDone: printOutcome } : {}),
+  })
+  const health = await startHealthServer(config.healthPort, log, () =>
+    healthOf(group, processor, work.details),
+  )
+  service.onClose(() => health.close())
+  const ticker = setInterval(() => {
+    if (work.report) work.report(processor.states, processor.status)
+    else reportStatus(processor, log, work.details)
+  }, 1_000)
+  service.onClose(() => clearInterval(ticker))
+  signal.addEventListener('abort', () => void processor.stop())
+  await processor.run()
 }
 
 /**
