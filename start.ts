@@ -9,24 +9,9 @@
  *   --json       the last line on standard output is the summary as one JSON object
  *   --verbose    also what the services say while all is well
  */
-import { resolve } from 'node:path'
-import { bringUpInfrastructure } from './infra/bringUp.ts'
-import { freePort, isPortFree } from './infra/ports.ts'
-import { createKafka, ensureTopics } from './kafkaConfig.ts'
-import { sleep } from './lib/async.ts'
-import { ended, Supervisor, startScript, stopScript } from './lib/childProcesses.ts'
 import { ConfigurationError } from './lib/errors.ts'
-import { fetchLag } from './lib/groupLag.ts'
-import { LiveTable, RateMeter, summaryRows } from './lib/liveTable.ts'
-import { runMain, type Service } from './lib/service.ts'
-import { Tally } from './lib/tally.ts'
-import { fetchBounds } from './lib/topicBounds.ts'
-import { readTopics } from './lib/topicReader.ts'
-
-const SERVICES = ['paymentGateway', 'validator', 'inventoryService', 'paymentService', 'analytics']
-const DATA_DIRECTORY = new URL('.data', import.meta.url).pathname
-/** Nothing came to an end for so long, with all orders placed: it will not drain. */
-const STALL_MS = 60_000
+import { PipelineRun, type RunOptions } from './lib/pipelineRun.ts'
+import { runMain } from './lib/service.ts'
 
 const flags = {
   orders: { type: 'string' },
@@ -36,7 +21,6 @@ const flags = {
   verbose: { type: 'boolean' },
   help: { type: 'boolean' },
 } as const
-type Values = { orders?: string; file?: string; rate?: string; json?: boolean; verbose?: boolean }
 
 await runMain(
   'start',
@@ -44,7 +28,7 @@ await runMain(
   flags,
   async (service, values) => {
     checkFlags(values)
-    const run = new Run(service, values)
+    const run = new PipelineRun(service, values)
     try {
       await run.start()
       if (values.orders || values.file) await run.finish()
@@ -55,178 +39,11 @@ await runMain(
   },
 )
 
-function checkFlags({ orders, file, rate }: Values): void {
+function checkFlags({ orders, file, rate }: RunOptions): void {
   if (orders !== undefined && !(Number.isInteger(Number(orders)) && Number(orders) > 0)) {
     throw new ConfigurationError(`--orders ${orders} is not usable: it takes a whole number above 0`)
   }
   if (file !== undefined && (orders !== undefined || rate !== undefined)) {
     throw new ConfigurationError('--file places the orders of the file: leave out --orders and --rate')
-  }
-}
-
-class Run {
-  readonly #service: Service
-  readonly #values: Values
-  readonly #supervisor = new Supervisor()
-  readonly #tally: Tally
-  readonly #table: LiveTable
-  readonly #reading = new AbortController()
-  #infrastructure: Awaited<ReturnType<typeof bringUpInfrastructure>> | undefined
-  #producer: ReturnType<typeof startScript> | undefined
-  #gatewayPort = 0
-  #startedMs = Date.now()
-
-  constructor(service: Service, values: Values) {
-    this.#service = service
-    this.#values = values
-    this.#tally = new Tally(service.config.topics)
-    this.#table = new LiveTable({
-      isTTY: process.stderr.isTTY === true,
-      write: (text) => process.stderr.write(text),
-    })
-  }
-
-  /** Brings everything up. The producer comes last, when what a run before left behind is done. */
-  async start(): Promise<void> {
-    const { config, log, signal } = this.#service
-    const say = (line: string) => this.#table.print(line)
-    this.#infrastructure = await bringUpInfrastructure({
-      brokers: config.kafka.brokers,
-      databaseUrl: config.databaseUrl,
-      dataDir: DATA_DIRECTORY,
-      say,
-    })
-    void this.#infrastructure.failed.then((sentence) => this.#table.print(sentence))
-    await ensureTopics(config, say)
-    if (signal.aborted) return
-    const { port } = config.gateway
-    if (port !== 0 && (await isPortFree(port))) this.#gatewayPort = port
-    else this.#gatewayPort = await freePort()
-    for (const name of SERVICES) this.#keepRunning(name)
-    await this.#awaitDrained()
-    const { bounds } = await fetchBounds(createKafka(config, 'start', log), this.#tally.topics)
-    const ends = [...bounds].map(([topic, partitions]) => {
-      return [topic, new Map([...partitions].map(([partition, { high }]) => [partition, high]))] as const
-    })
-    void readTopics({
-      kafka: createKafka(config, 'tally', log),
-      topics: this.#tally.topics,
-      from: { offsets: new Map(ends) },
-      until: 'forever',
-      onRecords: (topic, partition, records) => this.#tally.take(topic, partition, records),
-      signal: this.#reading.signal,
-      log,
-    })
-    this.#startedMs = Date.now()
-    this.#startProducer()
-    const rates = new RateMeter()
-    this.#table.begin(() => summaryRows(this.#tally.figures, rates))
-  }
-
-  /** Until Ctrl-C. */
-  async watch(): Promise<void> {
-    while (!this.#service.signal.aborted) await sleep(60_000, this.#service.signal)
-  }
-
-  /** Until all orders have come to their ends; prints the summary and sets the exit status. */
-  async finish(): Promise<void> {
-    const { signal } = this.#service
-    const status = await Promise.race([ended(this.#producer!), sleep(2 ** 30, signal)])
-    let complaints = status === 0 ? await this.#drain() : [`the producer ended with ${status}`]
-    if (signal.aborted) complaints = ['interrupted']
-    const seconds = (this.#tally.changedAtMs - this.#startedMs) / 1_000
-    const { placed } = this.#tally.figures
-    const ok = complaints.length === 0
-    const ordersPerSecond = Math.round(placed / seconds)
-    this.#table.end()
-    for (const complaint of complaints) this.#table.print(`NOT OK: ${complaint}`)
-    this.#table.print(
-      ok
-        ? `OK: each of ${placed} orders came to its end exactly once, in ${seconds.toFixed(1)} s (${ordersPerSecond}/s)`
-        : 'NOT OK',
-    )
-    if (this.#values.json)
-      console.log(JSON.stringify({ ...this.#tally.figures, ordersPerSecond, seconds, ok }))
-    if (!ok) process.exitCode = 1
-  }
-
-  /** In the order in which orders flow, so that what is under way is finished. */
-  async stop(): Promise<void> {
-    this.#table.end()
-    if (this.#producer) await stopScript(this.#producer)
-    await this.#supervisor.stop()
-    this.#reading.abort()
-    await this.#infrastructure?.stop()
-  }
-
-  /** @returns what does not add up, nothing if all is well */
-  async #drain(): Promise<string[]> {
-    const { signal } = this.#service
-    while (!signal.aborted) {
-      // Even, and by Kafka's own books nothing left to do: nothing can come twice any more either.
-      if (
-        this.#tally.isEven &&
-        this.#tally.figures.placed > 0 &&
-        (await this.#lag()) === 0 &&
-        this.#tally.isEven
-      ) {
-        return []
-      }
-      if (Date.now() - this.#tally.changedAtMs > STALL_MS) {
-        return [`nothing has moved for ${STALL_MS / 1_000} s`, ...this.#tally.complaints()]
-      }
-      await sleep(100, signal)
-    }
-    return []
-  }
-
-  async #awaitDrained(): Promise<void> {
-    const { signal } = this.#service
-    for (let said = false; !signal.aborted && (await this.#lag()) > 0; await sleep(500, signal)) {
-      if (!said) this.#table.print('finishing what a run before has left')
-      said = true
-    }
-  }
-
-  #lag(): Promise<number> {
-    const { config, log } = this.#service
-    const { topics, topicPrefix: prefix } = config
-    return fetchLag(createKafka(config, 'lag', log), [
-      { group: `${prefix}validator`, topics: [topics.ordersRaw.name] },
-      { group: `${prefix}inventory`, topics: [topics.ordersValidated.name] },
-      { group: `${prefix}payment`, topics: [topics.ordersValidated.name] },
-    ])
-  }
-
-  #keepRunning(name: string): void {
-    const print = (line: string) => this.#table.print(line)
-    // What analytics prints are the figures that stand in the table anyway.
-    const onOutput = name === 'analytics' && !this.#values.verbose ? () => undefined : print
-    this.#supervisor.keepRunning({ script: `${name}.ts`, env: this.#environment(), print, onOutput })
-  }
-
-  #startProducer(): void {
-    const { orders, file, rate } = this.#values
-    const args = [
-      ...(file ? ['--file', resolve(process.env.INIT_CWD ?? '.', file)] : []),
-      ...(orders ? ['--orders', orders, ...(rate ? [] : ['--max'])] : []),
-      ...(rate ? ['--rate', rate] : []),
-    ]
-    const print = (line: string) => this.#table.print(line)
-    this.#producer = startScript({ script: 'producer.ts', args, env: this.#environment(), print })
-  }
-
-  /** What a service is started with: the addresses in use, and less talk, since the table has the figures. */
-  #environment(): NodeJS.ProcessEnv {
-    const { config } = this.#service
-    const { kafka, database } = this.#infrastructure!
-    return {
-      ...process.env,
-      KAFKA_BROKERS: kafka.brokers.join(','),
-      DATABASE_URL: database.url,
-      GATEWAY_PORT: String(this.#gatewayPort),
-      GATEWAY_URL: config.payment.gatewayUrl ?? `http://127.0.0.1:${this.#gatewayPort}`,
-      LOG_LEVEL: this.#values.verbose || config.log.level !== 'info' ? config.log.level : 'warn',
-    }
   }
 }

@@ -183,7 +183,8 @@ async function lockOrders(client: Client, requests: readonly GatewayRequest[]): 
 
 async function readEntries(client: Client, requests: readonly GatewayRequest[]) {
   const entries = await query<LedgerEntry>(client, {
-    name: 'gateway-read-entries',
+    // Without a name, so that it is planned each time: the plan of a prepared one is made while the table is all
+    // but empty, reads all of it, and is kept while it grows.
     text: `SELECT idempotency_key AS "idempotencyKey", operation, order_id AS "orderId",
                   amount_minor AS "amountMinor", currency, status, authorisation_id AS "authorisationId", reason
            FROM gateway.ledger WHERE idempotency_key = ANY ($1) OR order_id = ANY ($2)`,

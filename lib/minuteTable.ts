@@ -17,8 +17,8 @@ const MINUTE_MS = 60_000
 const MAX_AHEAD_MS = 5 * MINUTE_MS
 /** More than a year without a minute off. */
 const MAX_MINUTES = 600_000
-/** So many are dropped at once: looking for the oldest is not worth doing for each. */
-const DROPPED_AT_ONCE = MAX_MINUTES / 100
+/** So much is dropped at once: looking for the oldest is not worth doing for each. */
+const DROPPED_SHARE = 0.01
 
 /**
  * Orders by the minute they were placed in, of one partition.
@@ -56,6 +56,7 @@ export class MinuteTable {
     const minuteMs = Math.floor(placedMs / MINUTE_MS) * MINUTE_MS
     const isLate = minuteMs + MINUTE_MS + this.#graceMs <= this.#watermarkMs
     addToTally(isLate ? this.late : this.#tallyOf(minuteMs), currency, amountMinor)
+    if (this.minutes.size > this.#maxMinutes) this.#dropOldest()
   }
 
   #tallyOf(minuteMs: number): Tally {
@@ -63,13 +64,13 @@ export class MinuteTable {
     if (!tally) {
       tally = newTally()
       this.minutes.set(minuteMs, tally)
-      if (this.minutes.size > this.#maxMinutes) this.#dropOldest()
     }
     return tally
   }
 
   #dropOldest(): void {
-    const oldest = [...this.minutes.keys()].sort((a, b) => a - b).slice(0, Math.ceil(DROPPED_AT_ONCE))
+    const count = Math.ceil(this.#maxMinutes * DROPPED_SHARE)
+    const oldest = [...this.minutes.keys()].sort((a, b) => a - b).slice(0, count)
     for (const minuteMs of oldest) {
       const { orders, revenue } = this.minutes.get(minuteMs)!
       this.minutes.delete(minuteMs)

@@ -36,8 +36,6 @@ export class OrderSender {
   /** Records without a key go round; a record keeps its partition when kafkajs tries it again. */
   readonly #withoutKey = new WeakMap<Message, number>()
   #turn = 0
-  /** Records that Kafka has acknowledged. */
-  acknowledged = 0
 
   constructor(options: OrderSenderOptions) {
     this.#options = options
@@ -45,11 +43,16 @@ export class OrderSender {
 
   /** Waits until Kafka answers and has the topics. */
   async open(): Promise<void> {
-    await this.#retry('waiting for Kafka', () => this.#connect())
+    await this.#retry('Kafka does not answer', () => this.#connect())
   }
 
-  /** Resolves when all are acknowledged, or when the signal came while Kafka was away: see {@link acknowledged}. */
-  async send(topic: string, records: readonly SentRecord[]): Promise<void> {
+  /**
+   * Resolves when all are acknowledged, or when the signal came while Kafka was away.
+   *
+   * @returns how many are acknowledged, from the first on
+   */
+  async send(topic: string, records: readonly SentRecord[]): Promise<number> {
+    let acknowledged = 0
     const sends = splitIntoSends(records.map(({ key, value }) => ({ topic, key, value, headers: {} })))
     for (const topicMessages of sends) {
       const count = topicMessages.reduce((sum, { messages }) => sum + messages.length, 0)
@@ -57,9 +60,10 @@ export class OrderSender {
         const producer = this.#producer ?? (await this.#connect())
         await producer.sendBatch({ topicMessages, acks: -1 })
       })
-      if (!sent) return
-      this.acknowledged += count
+      if (!sent) break
+      acknowledged += count
     }
+    return acknowledged
   }
 
   async close(): Promise<void> {

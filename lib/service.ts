@@ -215,8 +215,15 @@ function healthOf(
     out: Object.fromEntries(counters.out),
     deadLetters: counters.deadLetters,
     restarts: counters.restarts,
+    cpuSeconds: cpuSeconds(),
+    memoryMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
     ...details?.(),
   }
+}
+
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
 }
 
 export type { HealthServer }

@@ -1,6 +1,10 @@
 import kafkajs, { type Admin, type Kafka } from 'kafkajs'
+import { sleep } from './async.ts'
 import { ConfigurationError, describe } from './errors.ts'
 import { listTopics, type TopicSettings, type TopicTable } from './topics.ts'
+
+/** How long a topic that was made may take until its partitions have leaders. */
+const USABLE_WITHIN_MS = 30_000
 
 export interface TopicReport {
   created: string[]
@@ -64,6 +68,18 @@ async function createTopics(
       configEntries: Object.entries(settingsOf(topic, options)).map(([name, value]) => ({ name, value })),
     })),
   })
+  for (const { name } of missing) {
+    const deadlineMs = Date.now() + USABLE_WITHIN_MS
+    for (;;) {
+      try {
+        await admin.fetchTopicOffsets(name)
+        break
+      } catch (error) {
+        if (!(error as { retriable?: boolean }).retriable || Date.now() > deadlineMs) throw error
+        await sleep(50)
+      }
+    }
+  }
 }
 
 function partitionsOf(topic: TopicSettings, { partitions }: ReconcileOptions): number {
@@ -149,7 +165,7 @@ async function waitForBroker(admin: Admin, { brokers, print }: ReconcileOptions)
       return
     } catch (error) {
       if (attempt === 1) print(`waiting for Kafka at ${brokers.join(', ')} (${describe(error)})`)
-      await new Promise((resolve) => setTimeout(resolve, 500))
+      await sleep(500)
     }
   }
 }

@@ -1,0 +1,71 @@
+import type { Kafka } from 'kafkajs'
+import { decodeRecord } from './deadLetters.ts'
+import { UnusableRecordError } from './errors.ts'
+import type { OrderRejected, OrderValidated } from './events.ts'
+import type { Logger } from './log.ts'
+import { OrderStatistics } from './orderStatistics.ts'
+import { formatPosition } from './record.ts'
+import { type ReadFrom, readTopics, type TopicRecord } from './topicReader.ts'
+import type { Topic } from './topics.ts'
+
+export type OrderEvent = OrderValidated | OrderRejected
+
+export interface ReplayOptions {
+  kafka: Kafka
+  topics: readonly Topic<OrderEvent>[]
+  from: ReadFrom
+  until: 'end' | 'forever'
+  graceMs: number
+  /** What the name of the group begins with that is used meanwhile. */
+  groupPrefix: string
+  signal: AbortSignal
+  log: Logger
+}
+
+/** Counts the orders of the past into statistics by partition, outside of the working group. */
+export class OrderReplay {
+  readonly #options: ReplayOptions
+  readonly #topics: ReadonlyMap<string, Topic<OrderEvent>>
+  readonly #byPartition = new Map<number, OrderStatistics>()
+
+  constructor(options: ReplayOptions) {
+    this.#options = options
+    this.#topics = new Map(options.topics.map((topic) => [topic.name, topic]))
+  }
+
+  get statistics(): OrderStatistics[] {
+    return [...this.#byPartition.values()]
+  }
+
+  /** Reads until the end, or until the signal. */
+  async run(): Promise<void> {
+    await readTopics({
+      ...this.#options,
+      topics: [...this.#topics.keys()],
+      onRecords: (topic, partition, records) => this.#add(topic, partition, records),
+    })
+  }
+
+  #add(topic: string, partition: number, records: TopicRecord[]): void {
+    const statistics = this.#statisticsOf(partition)
+    for (const record of records) {
+      try {
+        const source = formatPosition(topic, partition, record.offset)
+        const raw = { ...record, topic, partition, source, readOffset: record.offset, isDone: true }
+        statistics.add(decodeRecord(raw, this.#topics).event, record.timestampMs)
+      } catch (error) {
+        if (!(error instanceof UnusableRecordError)) throw error
+        statistics.unusable++
+      }
+    }
+  }
+
+  #statisticsOf(partition: number): OrderStatistics {
+    let statistics = this.#byPartition.get(partition)
+    if (!statistics) {
+      statistics = new OrderStatistics(this.#options.graceMs)
+      this.#byPartition.set(partition, statistics)
+    }
+    return statistics
+  }
+}

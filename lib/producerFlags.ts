@@ -1,0 +1,77 @@
+import { randomInt } from 'node:crypto'
+import { ConfigurationError } from './errors.ts'
+
+export const PRODUCER_FLAGS = {
+  seed: { type: 'string' },
+  rate: { type: 'string' },
+  max: { type: 'boolean' },
+  orders: { type: 'string' },
+  file: { type: 'string' },
+  speed: { type: 'string' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const
+
+export interface ProducerFlagValues {
+  seed?: string
+  rate?: string
+  max?: boolean
+  orders?: string
+  file?: string
+  speed?: string
+  json?: boolean
+}
+
+/** What the producer is asked to do. */
+export interface ProducerPlan {
+  source:
+    | { kind: 'simulator'; seed: number; rate: number | 'environment' | 'max' }
+    /** `speed` is how many times real time; undefined is as fast as it goes. */
+    | { kind: 'file'; file: string; speed: number | undefined }
+  /** Infinity for no end. */
+  orders: number
+  json: boolean
+}
+
+/** @throws ConfigurationError for a value that is none and for flags that contradict each other */
+export function readPlan(values: ProducerFlagValues): ProducerPlan {
+  const { seed, rate, max, orders, file, speed, json = false } = values
+  const refuse = (sentence: string): never => {
+    throw new ConfigurationError(sentence)
+  }
+  const number = (flag: string, text: string, min: number, max: number, whole: boolean): number => {
+    const value = text.trim() === '' ? Number.NaN : Number(text)
+    if (value >= min && value <= max && (!whole || Number.isInteger(value))) return value
+    return refuse(
+      `--${flag} ${text} is not usable: it takes a ${whole ? 'whole ' : ''}number from ${min} to ${max}`,
+    )
+  }
+
+  if (max && rate !== undefined) refuse('--max and --rate contradict each other: give one of them')
+  if (speed !== undefined && file === undefined) refuse('--speed says how fast to replay: it needs --file')
+  if (file !== undefined && rate !== undefined) {
+    refuse(
+      '--file and --rate contradict each other: a history is replayed with --speed, or as fast as it goes',
+    )
+  }
+  if (file !== undefined && seed !== undefined)
+    refuse('--file and --seed contradict each other: a history has no chance in it')
+  if (max && speed !== undefined) refuse('--max and --speed contradict each other: give one of them')
+
+  const common = {
+    orders: orders === undefined ? Number.POSITIVE_INFINITY : number('orders', orders, 1, 1e12, true),
+    json,
+  }
+  if (file !== undefined) {
+    const times = speed === undefined ? undefined : number('speed', speed, 0.001, 1e9, false)
+    return { source: { kind: 'file', file, speed: times }, ...common }
+  }
+  return {
+    source: {
+      kind: 'simulator',
+      seed: seed === undefined ? randomInt(2 ** 32) : number('seed', seed, 0, 2 ** 32 - 1, true),
+      rate: max ? 'max' : rate === undefined ? 'environment' : number('rate', rate, 0.001, 1_000_000, false),
+    },
+    ...common,
+  }
+}

@@ -1,0 +1,233 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
+import { publish } from '../lib/record.ts'
+import { TransactionWriter } from '../lib/transaction.ts'
+import { testEnvironment, until } from './harness.ts'
+import {
+  assertEachOnce,
+  countFetched,
+  gate,
+  groupOf,
+  ids,
+  makeProcessor,
+  readAll,
+  send,
+  startProcessor,
+  testGroup,
+  toMessage,
+  untilDrained,
+  withAdmin,
+} from './processorHarness.ts'
+
+test('each record of both inputs comes out once, in the partition and the order that it came in', async (t) => {
+  const group = await testGroup(t)
+  const wanted = [ids('a', 300), ids('b', 300)] as const
+  await send(
+    group,
+    group.first,
+    0,
+    wanted[0].map((id) => toMessage({ id })),
+  )
+  await send(
+    group,
+    group.second,
+    1,
+    wanted[1].map((id) => toMessage({ id })),
+  )
+  const processor = startProcessor(t, group)
+  await untilDrained(group)
+
+  const found = await readAll(group, group.output)
+  for (const partition of [0, 1]) {
+    const inPartition = found.filter((record) => record.partition === partition)
+    assert.deepEqual(
+      inPartition.map(({ id }) => id),
+      wanted[partition],
+    )
+    const input = [group.first, group.second][partition]!
+    assert.deepEqual(
+      inPartition.map(({ source }) => source),
+      wanted[partition]!.map((_, offset) => `${input.name}/${partition}/${offset}`),
+    )
+  }
+  assert.equal(processor.counters.in, 600)
+  assert.equal(processor.counters.out.get(group.output.name), 600)
+  assert.deepEqual({ ...processor.status, lag: 0 }, { state: 'running', tasks: [0, 1], lag: 0 })
+})
+
+test('a megabyte of input that grows fourfold comes out whole', async (t) => {
+  const group = await testGroup(t, { PARTITIONS: '1' })
+  const wanted = ids('large', 1_600)
+  const messages = wanted.map((id) => toMessage({ id, note: 'x'.repeat(600) }))
+  await send(group, group.first, 0, messages.slice(0, 800))
+  await send(group, group.first, 0, messages.slice(800))
+  let largest = { bytes: 0, records: 0 }
+  startProcessor(t, group, {
+    maxBatchRecords: 2_000,
+    handle(records) {
+      const outcomes = records.map(({ event }) => [
+        publish(group.output, { id: event.id, note: event.note!.repeat(4) }, ''),
+      ])
+      const bytes = outcomes.reduce((sum, [record]) => sum + record!.value.length, 0)
+      if (bytes > largest.bytes) largest = { bytes, records: records.length }
+      return outcomes
+    },
+  })
+  await untilDrained(group)
+  const found = await readAll(group, group.output)
+  assertEachOnce(
+    found.map(({ id }) => id),
+    wanted,
+  )
+  // Else this has tested nothing: all of it would have fitted into one batch.
+  assert.ok(largest.bytes > group.output.maxMessageBytes, `${largest.bytes} bytes at once`)
+  assert.ok(largest.records > 1_000, `${largest.records} records at once`)
+})
+
+test('records that lead to nothing are committed one by one without a failure', async (t) => {
+  const group = await testGroup(t, { PARTITIONS: '1' })
+  await send(
+    group,
+    group.first,
+    0,
+    ids('quiet', 60).map((id) => toMessage({ id })),
+  )
+  const processor = startProcessor(
+    t,
+    group,
+    { handle: (records) => records.map(() => []), maxBatchRecords: 1 },
+    { commitIntervalMs: 0 },
+  )
+  await untilDrained(group)
+  assert.equal(processor.counters.in, 60)
+  assert.equal(processor.counters.restarts, 0)
+})
+
+test('control records at the end of an input are committed past: drained is a lag of 0', async (t) => {
+  const group = await testGroup(t, { PARTITIONS: '1' })
+  startProcessor(t, group)
+  const writer = await TransactionWriter.open(
+    createKafka(group.config, 'test', group.log),
+    `${group.name}-in`,
+    0,
+  )
+  t.after(() => writer.close(group.log))
+  for (const id of ['one', 'two']) {
+    const { key, value } = toMessage({ id })
+    const record = { topic: group.first.name, key, value: Buffer.from(value), headers: {} }
+    await writer.commit([record], new Map([['elsewhere', 1]]))
+  }
+  await untilDrained(group)
+  const ends = await withAdmin(group, (admin) => admin.fetchTopicOffsets(group.first.name))
+  assert.equal(ends[0]!.high, '4')
+})
+
+test('two instances share the tasks, and one that stops hands its own over at once', async (t) => {
+  const group = await testGroup(t, { PARTITIONS: '4' })
+  const staying = startProcessor(t, group)
+  const leaving = startProcessor(t, group)
+  await until('each has two tasks', () => [staying, leaving].every(({ status }) => status.tasks.length === 2))
+  const all = [...staying.status.tasks, ...leaving.status.tasks]
+  assert.deepEqual(
+    all.sort((a, b) => a - b),
+    [0, 1, 2, 3],
+  )
+  const wanted: string[] = []
+  const sendSome = async (prefix: string) => {
+    for (const partition of [0, 1, 2, 3]) {
+      const some = ids(`${prefix}${partition}`, 50)
+      wanted.push(...some)
+      await send(
+        group,
+        group.second,
+        partition,
+        some.map((id) => toMessage({ id })),
+      )
+    }
+  }
+  await sendSome('both')
+  const stopped = leaving.stop()
+  await sendSome('between')
+  await stopped
+  // Within less than a session: it left the group and was not missed.
+  await until('the other has all tasks', () => staying.status.tasks.length === 4, 4_000)
+  await sendSome('one')
+  await untilDrained(group)
+  const found = await readAll(group, group.output)
+  assertEachOnce(
+    found.map(({ id }) => id),
+    wanted,
+  )
+})
+
+test('stopping finishes the transaction in hand, and passes over nothing that comes in meanwhile', async (t) => {
+  const group = await testGroup(t, { PARTITIONS: '1' })
+  const { opened, open } = gate()
+  const seen: string[] = []
+  let fetched = 0
+  const stopping = startProcessor(
+    t,
+    group,
+    {
+      async handle(records) {
+        seen.push(...records.map(({ event }) => event.id))
+        await opened
+        return records.map(({ event }) => [publish(group.output, event, '')])
+      },
+    },
+    {
+      createKafka: (purpose) =>
+        countFetched(createKafka(group.config, purpose, group.log), (records) => {
+          fetched += records
+        }),
+    },
+  )
+  await send(group, group.first, 0, [toMessage({ id: 'in hand' })])
+  await until('it is in hand', () => seen.length === 1)
+  const stopped = stopping.stop()
+  await send(group, group.first, 0, [toMessage({ id: 'too late' })])
+  // The consumer still fetches, for as long as the task has something in hand.
+  await until('the second is fetched', () => fetched === 2)
+  open()
+  await stopped
+  assert.deepEqual(seen, ['in hand'])
+  const committed = await readAll(group, group.output)
+  assertEachOnce(
+    committed.map(({ id }) => id),
+    ['in hand'],
+  )
+
+  startProcessor(t, group)
+  await untilDrained(group)
+  const found = await readAll(group, group.output)
+  assertEachOnce(
+    found.map(({ id }) => id),
+    ['in hand', 'too late'],
+  )
+})
+
+test('topics that are missing are waited for, with one line that says what to do', async (t) => {
+  const group = groupOf(parseConfig(await testEnvironment(t, { PARTITIONS: '1' })))
+  startProcessor(t, group)
+  await until('it says so', () => group.complaints.length > 0)
+  assert.match(group.complaints[0]!, /waiting for the topics .*orders\.raw.*ensureTopics\(\)/)
+  await ensureTopics(group.config, () => undefined)
+  await send(group, group.first, 0, [toMessage({ id: 'at last' })])
+  await untilDrained(group)
+  assert.equal((await readAll(group, group.output)).length, 1)
+  assert.equal(group.complaints.length, 1)
+})
+
+test('topics that are not co-partitioned are refused, with their numbers', async (t) => {
+  const group = await testGroup(t)
+  await withAdmin(group, (admin) =>
+    admin.createPartitions({ topicPartitions: [{ topic: group.second.name, count: 3 }] }),
+  )
+  const processor = makeProcessor(group)
+  t.after(() => processor.stop())
+  void processor.run()
+  await until('it says so', () => group.complaints.length > 0)
+  assert.match(group.complaints[0]!, /orders\.raw has 2, .*orders\.validated has 3/)
+  assert.deepEqual(processor.status.tasks, [])
+})

@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { createKafka } from '../kafkaConfig.ts'
+import {
+  MAX_SEND_BYTES,
+  MAX_SEND_RECORDS,
+  splitIntoSends,
+  type TransactionRecord,
+  TransactionWriter,
+} from '../lib/transaction.ts'
+import { assertEachOnce, ids, readAll, testGroup, toMessage, withAdmin } from './processorHarness.ts'
+
+test('fifty transactions of offsets alone, back to back, all succeed', async (t) => {
+  const group = await testGroup(t)
+  const writer = await TransactionWriter.open(createKafka(group.config, 'test', group.log), group.name, 0)
+  t.after(() => writer.close(group.log))
+  for (let offset = 1; offset <= 50; offset++) {
+    await writer.commit([], new Map([[group.first.name, offset]]))
+  }
+  assert.equal(await committedOffset(group), 50)
+})
+
+test('whoever opens a writer fences the one before, whose transaction in hand leaves nothing behind', async (t) => {
+  const group = await testGroup(t)
+  const kafka = createKafka(group.config, 'test', group.log)
+  const open = async () => {
+    const writer = await TransactionWriter.open(kafka, group.name, 0)
+    t.after(() => writer.close(group.log))
+    return writer
+  }
+  const record = (id: string): TransactionRecord => ({
+    topic: group.output.name,
+    headers: {},
+    ...written(id),
+  })
+  const before = await open()
+  await before.commit([record('before')], new Map([[group.first.name, 1]]))
+  const after = await open()
+  await assert.rejects(before.commit([record('zombie')], new Map([[group.first.name, 9]])))
+  await after.commit([record('after')], new Map([[group.first.name, 2]]))
+
+  const found = await readAll(group, group.output)
+  assertEachOnce(
+    found.map(({ id }) => id),
+    ['before', 'after'],
+  )
+  assert.equal(await committedOffset(group), 2)
+})
+
+test('thousands of records larger together than any batch may be are committed whole', async (t) => {
+  const group = await testGroup(t)
+  const writer = await TransactionWriter.open(createKafka(group.config, 'test', group.log), group.name, 1)
+  t.after(() => writer.close(group.log))
+  const note = 'x'.repeat(1_500)
+  const wanted = ids('large', 3_000)
+  const records = wanted.map((id) => ({
+    topic: group.output.name,
+    headers: { source: `${group.first.name}/1/0` },
+    ...toMessageBytes({ id, note }),
+  }))
+  await writer.commit(records, new Map([[group.first.name, 1]]))
+  const found = await readAll(group, group.output)
+  assert.deepEqual(
+    found.map(({ id }) => id),
+    wanted,
+  )
+  assert.ok(found.every(({ partition }) => partition === 1))
+})
+
+test('a split keeps every record, in its order, within the bounds', () => {
+  const record = fc.record({
+    topic: fc.constantFrom('a', 'b'),
+    key: fc.constant('key'),
+    value: fc.integer({ min: 0, max: MAX_SEND_BYTES + 100_000 }).map((size) => Buffer.alloc(size)),
+    headers: fc.constant({}),
+  })
+  fc.assert(
+    fc.property(fc.array(record, { maxLength: 20 }), (records) => {
+      const sends = [...splitIntoSends(records)]
+      for (const topic of ['a', 'b']) {
+        const sent = sends.flatMap((send) =>
+          send.filter((part) => part.topic === topic).flatMap((part) => part.messages),
+        )
+        const wanted = records.filter((entry) => entry.topic === topic)
+        assert.deepEqual(
+          sent.map(({ value }) => value?.length),
+          wanted.map(({ value }) => value.length),
+        )
+      }
+      for (const send of sends) {
+        const messages = send.flatMap((part) => part.messages)
+        const bytes = messages.reduce((sum, { value }) => sum + value!.length, 0)
+        assert.ok(
+          messages.length === 1 || bytes <= MAX_SEND_BYTES,
+          `${messages.length} records, ${bytes} bytes`,
+        )
+      }
+    }),
+    { numRuns: 30 },
+  )
+})
+
+test('a split is by number too', () => {
+  const records = ids('small', MAX_SEND_RECORDS * 2 + 1).map((id) => ({
+    topic: 'a',
+    headers: {},
+    ...written(id),
+  }))
+  const counts = [...splitIntoSends(records)].map((send) => send[0]!.messages.length)
+  assert.deepEqual(counts, [MAX_SEND_RECORDS, MAX_SEND_RECORDS, 1])
+})
+
+function written(id: string): { key: string; value: Buffer } {
+  return toMessageBytes({ id })
+}
+
+function toMessageBytes(event: { id: string; note?: string }): { key: string; value: Buffer } {
+  const { key, value } = toMessage(event)
+  return { key, value: Buffer.from(value) }
+}
+
+async function committedOffset(group: Awaited<ReturnType<typeof testGroup>>): Promise<number> {
+  const [topic] = await withAdmin(group, (admin) =>
+    admin.fetchOffsets({ groupId: group.name, topics: [group.first.name] }),
+  )
+  return Number(topic!.partitions.find(({ partition }) => partition === 0)!.offset)
+}
