@@ -1,5 +1,5 @@
 import { type Kafka, type Message, Partitioners, type Producer } from 'kafkajs'
-import { sleep } from './async.ts'
+import { sleep, untilAborted, within } from './async.ts'
 import { describe } from './errors.ts'
 import type { Logger } from './log.ts'
 import { splitIntoSends } from './transaction.ts'
@@ -22,7 +22,10 @@ export interface OrderSenderOptions {
 }
 
 const FIRST_WAIT_MS = 250
-const LONGEST_WAIT_MS = 5_000
+const LONGEST_WAIT_MS = 2_000
+/** What is on its way when the signal comes gets so long to be acknowledged. */
+const LAST_CHANCE_MS = 5_000
+const CLOSE_TIMEOUT_MS = 1_000
 
 /**
  * Sends records to Kafka for as long as it takes, in order and one send at a time.
@@ -69,7 +72,11 @@ export class OrderSender {
   async close(): Promise<void> {
     const producer = this.#producer
     this.#producer = undefined
-    await producer?.disconnect().catch((error) => this.#options.log.debug(`closing: ${describe(error)}`))
+    if (producer === undefined) return
+    const closing = producer
+      .disconnect()
+      .catch((error) => this.#options.log.debug(`closing a producer: ${describe(error)}`))
+    await within(CLOSE_TIMEOUT_MS, closing)
   }
 
   /** Tries until it works or the signal comes; says once that it waits, and once that it is over. */
@@ -78,21 +85,32 @@ export class OrderSender {
     let said = ''
     for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(waitMs * 2, LONGEST_WAIT_MS)) {
       try {
-        await attempt()
+        await this.#finish(attempt())
         if (said) log.info('Kafka is back')
         return true
       } catch (error) {
         await this.close()
         if (signal.aborted) return false
         const reason =
-          error instanceof MissingTopicsError ? error.message : `${waitingFor} at ${brokers.join(', ')}`
-        // The reason apart, which changes with each attempt (refused, timed out, closed).
-        if (reason !== said) log.warn(`${reason} (${describe(error)}) - trying until it does`)
+          error instanceof MissingTopicsError ? 'topics are missing' : `${waitingFor} at ${brokers.join(', ')}`
+        // Told apart without the cause, which changes from one attempt to the next (refused, timed out).
+        if (reason !== said) log.warn(`${reason} (${describe(error)}); trying until it works`)
         said = reason
         await sleep(waitMs, signal)
         if (signal.aborted) return false
       }
     }
+  }
+
+  /** Waits for an attempt, but after the signal only so long: a broker that hangs would hold us for minutes. */
+  async #finish(attempt: Promise<unknown>): Promise<void> {
+    let isDone = false
+    const done = attempt.then(() => {
+      isDone = true
+    })
+    await untilAborted(done, this.#options.signal)
+    if (!isDone) await within(LAST_CHANCE_MS, done)
+    if (!isDone) throw new Error('it was asked to end')
   }
 
   async #connect(): Promise<Producer> {
@@ -145,6 +163,6 @@ export class OrderSender {
 
 class MissingTopicsError extends Error {
   constructor(topics: readonly string[]) {
-    super(`topics are missing: ${topics.join(', ')}; create them with ensureTopics(), see README.md`)
+    super(`${topics.join(', ')}: ensureTopics() makes them, see README.md`)
   }
 }

@@ -163,11 +163,13 @@ export class Processor<Event, State> {
       this.#assign(consumer, payload.memberId, Object.values(payload.memberAssignment)[0] ?? [])
     })
     consumer.on(HEARTBEAT, () => this.#confirmMembership())
-    // Control records at the end of a partition never reach eachBatch.
     consumer.on(END_BATCH_PROCESS, ({ payload }) => {
-      const { topic, partition, firstOffset, lastOffset, highWatermark } = payload
-      if (firstOffset === null) return
-      this.#tasks.get(partition)?.skip(topic, Number(firstOffset), Number(lastOffset), Number(highWatermark))
+      const { topic, partition, batchSize, firstOffset, lastOffset, highWatermark } = payload
+      // Only what never reached eachBatch: control records and aborted ones. A batch with records in it may have
+      // been refused by its task, and must not be passed over on the quiet.
+      if (batchSize > 0) return
+      const first = Number(firstOffset ?? lastOffset)
+      this.#tasks.get(partition)?.skip(topic, first, Number(lastOffset), Number(highWatermark))
     })
     return new Promise((_, reject) => consumer.on(CRASH, ({ payload }) => reject(payload.error)))
   }

@@ -5,7 +5,7 @@ import type { Logger } from './log.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
 import { DeadLetter, type InputRecord, type Outcome, type RawRecord } from './record.ts'
 import { fetchStartingPoints } from './startingPoints.ts'
-import { PAUSE_ABOVE_RECORDS, RESUME_BELOW_RECORDS, TaskInput } from './taskInput.ts'
+import { TaskInput } from './taskInput.ts'
 import type { Topic } from './topics.ts'
 import { type TransactionRecord, TransactionWriter } from './transaction.ts'
 
@@ -74,6 +74,7 @@ export class Task<Event, State> {
   readonly #ending = new AbortController()
   #abandoned = false
   #gaps = 0
+  #rounds = 0
   #lastBeginMs = 0
   #wake: () => void = () => undefined
   readonly finished: Promise<void>
@@ -105,21 +106,24 @@ export class Task<Event, State> {
   accept(batch: Batch): void {
     const input = this.#inputs.get(batch.topic)
     if (!input || !this.#opened || this.#isEnding) return
-    if (!input.take(batch)) {
-      if (++this.#gaps > MAX_GAPS) this.#opened = false
-      else this.#seek(input)
-    } else {
-      this.#gaps = 0
-      if (input.queued > PAUSE_ABOVE_RECORDS) this.#pause(input)
-    }
+    this.#follow(input, input.take(batch))
+    if (input.isFull) this.#pause(input)
     this.#wake()
   }
 
   /** Records of a batch that held nothing to work on: control records, or an aborted transaction. */
   skip(topic: string, firstOffset: number, lastOffset: number, endOffset: number): void {
-    if (!this.#opened) return
-    this.#inputs.get(topic)?.skip(firstOffset, lastOffset, endOffset)
+    const input = this.#inputs.get(topic)
+    if (!input || !this.#opened || this.#isEnding) return
+    this.#follow(input, input.skip(firstOffset, lastOffset, endOffset))
     this.#wake()
+  }
+
+  /** Seeks back after a batch that did not follow the one before; after several of them all is looked at anew. */
+  #follow(input: TaskInput, follows: boolean): void {
+    if (follows) this.#gaps = 0
+    else if (++this.#gaps > MAX_GAPS) this.#opened = false
+    else this.#seek(input)
   }
 
   /** Finishes the transaction in hand and ends. */
@@ -203,7 +207,7 @@ export class Task<Event, State> {
   }
 
   #resume(input: TaskInput): void {
-    if (!input.paused || input.queued > RESUME_BELOW_RECORDS) return
+    if (!input.paused || !input.hasRoom) return
     input.paused = false
     this.#context.consumer.resume([{ topic: input.topic, partitions: [this.partition] }])
   }
@@ -247,10 +251,13 @@ export class Task<Event, State> {
     }
   }
 
+  /** Begins with another input each time: a backlog of one must not keep the others waiting until it is gone. */
   #shift(): RawRecord[] {
     let room = this.#context.work.maxBatchRecords
     const records: RawRecord[] = []
-    for (const input of this.#inputs.values()) {
+    const inputs = [...this.#inputs.values()]
+    const first = this.#rounds++ % inputs.length
+    for (const input of [...inputs.slice(first), ...inputs.slice(0, first)]) {
       const taken = input.shift(room)
       room -= taken.length
       records.push(...taken)

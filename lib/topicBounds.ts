@@ -92,7 +92,12 @@ function toMap(
   return new Map(
     answer.map(({ topic, partitions }) => [
       topic,
-      new Map(partitions.map(({ partition, offset }) => [partition, Number(offset)])),
+      // The broker lists partitions in any order.
+      new Map(
+        partitions
+          .map(({ partition, offset }) => [partition, Number(offset)] as const)
+          .sort(([a], [b]) => a - b),
+      ),
     ]),
   )
 }

@@ -4,9 +4,10 @@ import { sleep, untilAborted, within } from './async.ts'
 import { ConfigurationError, describe, PipelineError } from './errors.ts'
 import { requirePatchedKafkajs } from './kafkaPatchCheck.ts'
 import type { Logger } from './log.ts'
-import { type EmptyBatch, PartitionCursor, type TopicRecord } from './partitionCursor.ts'
+import type { EmptyBatch, PartitionCursor, TopicRecord } from './partitionCursor.ts'
 import { deleteGroups } from './readerGroups.ts'
-import { type BoundsByPartition, fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
+import { type Loss, ReadProgress } from './readProgress.ts'
+import { fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
 
 export type { TopicRecord } from './partitionCursor.ts'
 export type { OffsetsByPartition } from './topicBounds.ts'
@@ -74,11 +75,9 @@ class Fatal extends Error {}
 class TopicReader {
   readonly #options: ReadOptions
   readonly #signal: AbortSignal
-  readonly #cursors = new Map<string, Map<number, PartitionCursor>>()
-  /** Partitions that are not at the end that they had as the reading began. */
-  readonly #behind = new Set<PartitionCursor>()
+  readonly #progress = new ReadProgress()
   readonly #groups: string[] = []
-  #isCaughtUp = false
+  #saidCaughtUp = false
   #gaps = 0
   #lastOutage = { message: '', atMs: 0 }
   /** Ends the session under way: with an error, it is started again. */
@@ -105,15 +104,11 @@ class TopicReader {
     } finally {
       await deleteGroups(this.#options.kafka, this.#groups, this.#options.log)
     }
-    const positions = [...this.#cursors].map(
-      ([topic, cursors]) =>
-        [topic, new Map([...cursors].map(([partition, { position }]) => [partition, position]))] as const,
-    )
-    return new Map(positions)
+    return this.#progress.positions
   }
 
   get #isOver(): boolean {
-    return this.#signal.aborted || (this.#isCaughtUp && this.#options.until === 'end')
+    return this.#signal.aborted || (this.#saidCaughtUp && this.#options.until === 'end')
   }
 
   /** One consumer, from its start to its end, in a group of its own. @throws what ended it early */
@@ -163,7 +158,7 @@ class TopicReader {
     const { GROUP_JOIN, END_BATCH_PROCESS, CRASH } = consumer.events
     consumer.on(GROUP_JOIN, () => {
       this.#lastOutage = { message: '', atMs: 0 }
-      for (const cursor of this.#allCursors()) seek(consumer, cursor)
+      for (const cursor of this.#progress.cursors()) seek(consumer, cursor)
     })
     // Control records and aborted ones never reach eachBatch.
     consumer.on(END_BATCH_PROCESS, ({ payload }) => {
@@ -182,7 +177,7 @@ class TopicReader {
   }
 
   #take(consumer: Consumer, batch: Batch): void {
-    const cursor = this.#cursors.get(batch.topic)?.get(batch.partition)
+    const cursor = this.#progress.find(batch.topic, batch.partition)
     if (!cursor) return
     const { topic, partition, position, end } = cursor
     if (Number(batch.highWatermark) < position)
@@ -197,7 +192,7 @@ class TopicReader {
   }
 
   #skip(consumer: Consumer, batch: EmptyBatch & { topic: string; partition: number }): void {
-    const cursor = this.#cursors.get(batch.topic)?.get(batch.partition)
+    const cursor = this.#progress.find(batch.topic, batch.partition)
     if (!cursor) return
     if (cursor.skip(batch)) this.#advanced(consumer, cursor)
     else this.#seekAgain(consumer, cursor)
@@ -210,7 +205,7 @@ class TopicReader {
 
   #advanced(consumer: Consumer, cursor: PartitionCursor): void {
     this.#gaps = 0
-    if (!cursor.isAtEnd || !this.#behind.delete(cursor)) return
+    if (!this.#progress.noteEnd(cursor)) return
     if (this.#options.until === 'end') {
       consumer.pause([{ topic: cursor.topic, partitions: [cursor.partition] }])
     }
@@ -218,8 +213,8 @@ class TopicReader {
   }
 
   #lookWhetherCaughtUp(): void {
-    if (this.#behind.size > 0 || this.#isCaughtUp) return
-    this.#isCaughtUp = true
+    if (this.#saidCaughtUp || !this.#progress.isCaughtUp) return
+    this.#saidCaughtUp = true
     callBack(() => this.#options.onCaughtUp?.())
     if (this.#isOver) this.#endSession()
   }
@@ -230,71 +225,46 @@ class TopicReader {
     try {
       const timestampMs = typeof from === 'object' && 'timestampMs' in from ? from.timestampMs : undefined
       const { bounds, since } = await fetchBounds(kafka, topics, timestampMs)
-      if (this.#cursors.size > 0) {
-        this.#compare(bounds)
-      } else {
-        const starts = typeof from === 'object' && 'offsets' in from ? from.offsets : since
-        this.#createCursors(bounds, starts)
+      if (!this.#progress.hasBegun) {
+        this.#progress.begin(bounds, typeof from === 'object' && 'offsets' in from ? from.offsets : since)
       }
+      for (const loss of this.#progress.compare(bounds)) this.#tellLoss(loss)
     } catch (error) {
       const isMissing = (error as { type?: unknown }).type === 'UNKNOWN_TOPIC_OR_PARTITION'
-      if (!isMissing || this.#options.until === 'forever' || this.#cursors.size > 0) throw error
+      if (!isMissing || this.#options.until === 'forever' || this.#progress.hasBegun) throw error
       const message = `${topics.join(', ')}: not all of these topics exist, run ensureTopics() of kafkaConfig.ts (see README)`
       throw new Fatal('', { cause: new ConfigurationError(message, { cause: error }) })
     }
     this.#lookWhetherCaughtUp()
   }
 
-  #createCursors(bounds: BoundsByPartition, starts: OffsetsByPartition | undefined): void {
-    for (const [topic, partitions] of bounds) {
-      const cursors = new Map<number, PartitionCursor>()
-      for (const [partition, { low, high }] of partitions) {
-        const start = starts?.get(topic)?.get(partition) ?? low
-        cursors.set(partition, new PartitionCursor(topic, partition, start, high))
-      }
-      this.#cursors.set(topic, cursors)
-    }
-    this.#compare(bounds)
-  }
-
-  #compare(bounds: BoundsByPartition): void {
+  #tellLoss({ cursor, lost, low }: Loss): void {
     const { log, until } = this.#options
-    for (const cursor of this.#allCursors()) {
-      const { topic, partition } = cursor
-      const found = bounds.get(topic)?.get(partition)
-      const gone = found ? cursor.compare(found) : 'other log'
-      if (gone === 'other log') {
-        const message = `${topic}/${partition} ends before offset ${cursor.position}, up to which it was read: it was made anew or lost records`
-        if (until === 'end') throw new Fatal('', { cause: new LogReplacedError(message) })
-        log.error(`${message}; reading it from its beginning`)
-        cursor.position = found?.low ?? 0
-      } else if (gone > 0) {
-        log.warn(`${gone} records of ${topic}/${partition} were deleted before they were read`)
-      }
-      // What is not there any more is no longer waited for either.
-      if (cursor.isAtEnd) this.#behind.delete(cursor)
-      else if (!this.#isCaughtUp) this.#behind.add(cursor)
+    const name = `${cursor.topic}/${cursor.partition}`
+    if (lost !== 'log') {
+      log.warn(`${lost} records of ${name} were deleted before they were read`)
+      return
     }
+    const message = `${name} ends before offset ${cursor.position}, up to which it was read: it was made anew or lost records`
+    if (until === 'end') throw new Fatal('', { cause: new LogReplacedError(message) })
+    log.error(`${message}; reading it from its beginning`)
+    cursor.position = low
   }
 
   /** Asks the broker when nothing moves: it does not say by itself that what is asked for was deleted. */
   #watchForStalls(): NodeJS.Timeout {
     let before = ''
     return setInterval(async () => {
-      const standing = [...this.#behind].map(({ position }) => position).join()
+      const standing = [...this.#progress.behind].map(({ position }) => position).join()
       const isStalled = standing !== '' && standing === before
       before = standing
       if (!isStalled) return
       const found = await fetchBounds(this.#options.kafka, this.#options.topics).catch(() => undefined)
-      for (const { topic, partition, position } of found ? this.#behind : []) {
+      for (const { topic, partition, position } of found ? this.#progress.behind : []) {
         const low = found?.bounds.get(topic)?.get(partition)?.low ?? 0
         if (position < low) this.#endSession(new Error(`${topic}/${partition} begins after ${position}`))
       }
     }, STALL_MS)
-  }
-
-  *#allCursors(): Iterable<PartitionCursor> {
-    for (const cursors of this.#cursors.values()) yield* cursors.values()
   }
 
   /** Once for each new thing, then every ten seconds. */

@@ -53,7 +53,21 @@ export function groupOf(config: Config): TestGroup {
 
 /** A group with topics of its own, two partitions each unless told otherwise. */
 export async function testGroup(t: TestContext, settings: Record<string, string> = {}): Promise<TestGroup> {
-  return groupOf(await testConfig(t, { PARTITIONS: '2', ...settings }))
+  const group = groupOf(await testConfig(t, { PARTITIONS: '2', ...settings }))
+  await untilUsable(group)
+  return group
+}
+
+/** A topic that was just made answers with errors for a moment: a processor waits that out, a test would count it. */
+async function untilUsable(group: TestGroup): Promise<void> {
+  const { first, second, output, deadLetters, retries } = group
+  const areThere = async (admin: Admin) => {
+    for (const { name } of [first, second, output, deadLetters, retries]) await admin.fetchTopicOffsets(name)
+    return true
+  }
+  await withAdmin(group, (admin) =>
+    until('the topics have leaders', () => areThere(admin).catch(() => false)),
+  )
 }
 
 function testTopic({ name, layout, cleanup, retentionMs, maxMessageBytes }: TopicSettings): Topic<TestEvent> {
@@ -185,7 +199,12 @@ export async function readAll(group: TestGroup, ...topics: TopicSettings[]): Pro
 /** Waits until the group has committed all of its inputs to their ends, control records included. */
 export async function untilDrained(group: TestGroup, deadlineMs = 30_000): Promise<void> {
   await withAdmin(group, (admin) =>
-    until(`lag 0 of ${group.name}`, async () => (await lagOf(admin, group)) === 0, deadlineMs),
+    until(
+      `lag 0 of ${group.name}`,
+      // A broker that is away or coming up is no lag.
+      async () => (await lagOf(admin, group).catch(() => Number.NaN)) === 0,
+      deadlineMs,
+    ),
   )
 }
 
@@ -257,12 +276,15 @@ export function intercept(kafka: Kafka, { beforeTransaction, onTransaction }: In
   return kafka
 }
 
-/** A client that tells how many records its consumers have fetched, whatever became of them. */
-export function countFetched(kafka: Kafka, onFetched: (records: number) => void): Kafka {
+/** A client that tells which batches its consumers have fetched, whatever became of them. */
+export function watchFetches(
+  kafka: Kafka,
+  onFetched: (batch: { topic: string; batchSize: number; lastOffset: string }) => void,
+): Kafka {
   const makeConsumer = kafka.consumer.bind(kafka)
   kafka.consumer = (config) => {
     const consumer = makeConsumer(config)
-    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => onFetched(payload.batchSize))
+    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => onFetched(payload))
     return consumer
   }
   return kafka
