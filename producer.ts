@@ -12,8 +12,8 @@
  *   --seed N     the same orders again, but for their ids and times
  *   --rate R     orders per second instead of ORDERS_PER_SECOND;  --max  as fast as it goes
  *   --orders N   ends after so many
- *   --file F     replays a history in the Online Retail format (CSV, gzip or not), as fast as it goes
- *   --speed X    X times real time
+ *   --file F     replays a history in the Online Retail format (CSV, gzip or not), as fast as it goes or at --rate
+ *   --speed X    replays it X times as fast as it happened
  *   --json       the totals as one JSON object, the last line on standard output
  */
 import { randomBytes } from 'node:crypto'
@@ -83,7 +83,7 @@ async function simulate(run: Run, { seed, rate }: Source<'simulator'>): Promise<
 }
 
 /** @returns when the first order was placed, by performance.now() */
-async function replay(run: Run, { file, speed }: Source<'file'>): Promise<number> {
+async function replay(run: Run, { file, tempo }: Source<'file'>): Promise<number> {
   const { service, sender, plan, counts } = run
   const { config, log, signal } = service
   log.info(`reading ${file}`)
@@ -98,12 +98,13 @@ async function replay(run: Run, { file, speed }: Source<'file'>): Promise<number
   const total = Math.min(survey.records, plan.orders)
   const progress = new Progress({ total, unit: 'orders', output: process.stderr, color: config.log.color })
   let placedAtMs = survey.firstMs
-  const update = () =>
-    progress.update(counts.placed, speed === undefined ? undefined : (survey.lastMs - placedAtMs) / speed)
+  const leftMs = () =>
+    tempo !== 'max' && 'speed' in tempo ? (survey.lastMs - placedAtMs) / tempo.speed : undefined
+  const update = () => progress.update(counts.placed, leftMs())
   const ticker = setInterval(update, 1_000)
   service.onClose(() => clearInterval(ticker))
   await placeHistory(survey, {
-    ...{ sender, topic: config.topics.ordersRaw.name, orders: plan.orders, counts, signal, speed },
+    ...{ sender, topic: config.topics.ordersRaw.name, orders: plan.orders, counts, signal, tempo },
     report: (lineNumber, problem) =>
       progress.note(`${file} line ${lineNumber} cannot be understood: ${problem}`),
     onPlaced(order) {

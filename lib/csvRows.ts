@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs'
+import { createReadStream, type ReadStream } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { createGunzip } from 'node:zlib'
 import { ConfigurationError, describe } from './errors.ts'
@@ -109,15 +109,17 @@ const GUNZIP_CHUNK_BYTES = 262_144
 
 async function* readLines(file: string): AsyncGenerator<string[]> {
   let rest = ''
+  let source: ReadStream | undefined
   try {
-    const source = createReadStream(file)
-    const bytes = (await isGzip(file)) ? source.pipe(createGunzip({ chunkSize: GUNZIP_CHUNK_BYTES })) : source
+    const isCompressed = await isGzip(file)
+    source = createReadStream(file)
+    const bytes = isCompressed ? source.pipe(createGunzip({ chunkSize: GUNZIP_CHUNK_BYTES })) : source
     // An error of the file does not reach the stream behind the pipe by itself.
-    source.on('error', (error) => bytes.destroy(error))
+    if (bytes !== source) source.on('error', (error) => bytes.destroy(error))
     bytes.setEncoding('utf8')
     let isFirst = true
     for await (const chunk of bytes as AsyncIterable<string>) {
-      const text: string = isFirst ? chunk.replace(/^\uFEFF/, '') : chunk
+      const text = isFirst ? chunk.replace(/^\uFEFF/, '') : chunk
       isFirst = false
       const lines = (rest + text).split('\n')
       rest = lines.pop()!
@@ -131,6 +133,9 @@ async function* readLines(file: string): AsyncGenerator<string[]> {
   } catch (error) {
     if (error instanceof ConfigurationError) throw error
     throw new ConfigurationError(`${file} cannot be read: ${describe(error)}`, { cause: error })
+  } finally {
+    // Whoever reads may have had enough before the end.
+    source?.destroy()
   }
   if (rest !== '') yield [withoutCarriageReturn(rest)]
 }

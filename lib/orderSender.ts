@@ -92,7 +92,9 @@ export class OrderSender {
         await this.close()
         if (signal.aborted) return false
         const reason =
-          error instanceof MissingTopicsError ? 'topics are missing' : `${waitingFor} at ${brokers.join(', ')}`
+          error instanceof MissingTopicsError
+            ? 'topics are missing'
+            : `${waitingFor} at ${brokers.join(', ')}`
         // Told apart without the cause, which changes from one attempt to the next (refused, timed out).
         if (reason !== said) log.warn(`${reason} (${describe(error)}); trying until it works`)
         said = reason

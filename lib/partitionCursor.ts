@@ -95,10 +95,10 @@ export class PartitionCursor {
   /**
    * Compares with the log as it is now.
    *
-   * @returns how many records are gone that were to be read, or 'other log' when it ends before our position
+   * @returns how many records are gone that were to be read, or 'log' when it is another one: it ends before our position
    */
-  compare({ low, high }: Bounds): number | 'other log' {
-    if (this.position > high) return 'other log'
+  compare({ low, high }: Bounds): number | 'log' {
+    if (this.position > high) return 'log'
     const gone = Math.max(0, low - this.position)
     this.position = Math.max(this.position, low)
     return gone

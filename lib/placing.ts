@@ -3,6 +3,7 @@ import { sleep } from './async.ts'
 import { type HistoricalOrder, type ReportProblem, readOrders, type Survey } from './onlineRetail.ts'
 import type { OrderSender } from './orderSender.ts'
 import type { Pace } from './pace.ts'
+import type { Tempo } from './producerFlags.ts'
 import type { SimulatedOrder, Simulator } from './simulator.ts'
 import { MAX_SEND_BYTES, MAX_SEND_RECORDS } from './transaction.ts'
 
@@ -70,15 +71,14 @@ export async function placeSimulated(
 }
 
 export interface Replay extends Placing {
-  /** How many times real time; undefined for as fast as it goes. */
-  speed: number | undefined
+  tempo: Tempo
   report: ReportProblem
   onPlaced: (order: HistoricalOrder) => void
 }
 
-/** Places the orders of a file, at their times made shorter by `speed`, or as fast as it goes. */
+/** Places the orders of a file, by a schedule of absolute times or as fast as it goes. */
 export async function placeHistory(survey: Survey, replay: Replay): Promise<void> {
-  const { sender, topic, orders, counts, signal, speed, report, onPlaced } = replay
+  const { sender, topic, orders, counts, signal, tempo, report, onPlaced } = replay
   const startedMs = performance.now()
   let batch: HistoricalOrder[] = []
   let bytes = 0
@@ -95,11 +95,10 @@ export async function placeHistory(survey: Survey, replay: Replay): Promise<void
     bytes = 0
   }
   for await (const order of readOrders(survey, report)) {
-    if (speed !== undefined && order.placedAtMs !== undefined) {
-      const dueMs = startedMs + (order.placedAtMs - survey.firstMs) / speed
-      if (dueMs - performance.now() > TICK_MS) await flush()
-      await waitUntil(dueMs, signal)
-    }
+    const dueMs = startedMs + delayOf(order, made, survey, tempo)
+    // What is in hand does not wait for what is due later.
+    if (dueMs - performance.now() > TICK_MS) await flush()
+    await waitUntil(dueMs, signal)
     if (signal.aborted || made >= orders) break
     if (bytes + order.value.length > MAX_SEND_BYTES || batch.length >= MAX_SEND_RECORDS) await flush()
     batch.push(order)
@@ -107,6 +106,13 @@ export async function placeHistory(survey: Survey, replay: Replay): Promise<void
     made++
   }
   await flush()
+}
+
+/** When an order is due after the start; what has no time is due at once. */
+function delayOf({ placedAtMs }: HistoricalOrder, before: number, { firstMs }: Survey, tempo: Tempo): number {
+  if (tempo === 'max') return 0
+  if ('ratePerSecond' in tempo) return ((before + 0.5) / tempo.ratePerSecond) * 1_000
+  return placedAtMs === undefined ? 0 : (placedAtMs - firstMs) / tempo.speed
 }
 
 /** A timer takes no more than about 24 days. */

@@ -22,12 +22,14 @@ export interface ProducerFlagValues {
   json?: boolean
 }
 
+/** How fast a history is replayed: so many times real time, so many orders a second, or as fast as it goes. */
+export type Tempo = { speed: number } | { ratePerSecond: number } | 'max'
+
 /** What the producer is asked to do. */
 export interface ProducerPlan {
   source:
     | { kind: 'simulator'; seed: number; rate: number | 'environment' | 'max' }
-    /** `speed` is how many times real time; undefined is as fast as it goes. */
-    | { kind: 'file'; file: string; speed: number | undefined }
+    | { kind: 'file'; file: string; tempo: Tempo }
   /** Infinity for no end. */
   orders: number
   json: boolean
@@ -49,10 +51,8 @@ export function readPlan(values: ProducerFlagValues): ProducerPlan {
 
   if (max && rate !== undefined) refuse('--max and --rate contradict each other: give one of them')
   if (speed !== undefined && file === undefined) refuse('--speed says how fast to replay: it needs --file')
-  if (file !== undefined && rate !== undefined) {
-    refuse(
-      '--file and --rate contradict each other: a history is replayed with --speed, or as fast as it goes',
-    )
+  if (speed !== undefined && rate !== undefined) {
+    refuse('--speed and --rate contradict each other: give one of them')
   }
   if (file !== undefined && seed !== undefined)
     refuse('--file and --seed contradict each other: a history has no chance in it')
@@ -62,15 +62,18 @@ export function readPlan(values: ProducerFlagValues): ProducerPlan {
     orders: orders === undefined ? Number.POSITIVE_INFINITY : number('orders', orders, 1, 1e12, true),
     json,
   }
+  const ratePerSecond = rate === undefined ? undefined : number('rate', rate, 0.001, 1_000_000, false)
   if (file !== undefined) {
     const times = speed === undefined ? undefined : number('speed', speed, 0.001, 1e9, false)
-    return { source: { kind: 'file', file, speed: times }, ...common }
+    const tempo =
+      times !== undefined ? { speed: times } : ratePerSecond !== undefined ? { ratePerSecond } : 'max'
+    return { source: { kind: 'file', file, tempo }, ...common }
   }
   return {
     source: {
       kind: 'simulator',
       seed: seed === undefined ? randomInt(2 ** 32) : number('seed', seed, 0, 2 ** 32 - 1, true),
-      rate: max ? 'max' : rate === undefined ? 'environment' : number('rate', rate, 0.001, 1_000_000, false),
+      rate: max ? 'max' : (ratePerSecond ?? 'environment'),
     },
     ...common,
   }

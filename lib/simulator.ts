@@ -9,14 +9,14 @@ import {
 import { createZipf } from './zipf.ts'
 
 /** What can be wrong with an order that is one: the validator refuses it and says why. */
-const CONTENT_FAULTS = [
+export const CONTENT_FAULTS = [
   'unknown-customer',
   'blocked-customer',
   'unknown-product',
   'quantity-not-positive',
   'negative-price',
-  'wrong-total',
-  'over-limit',
+  'total-mismatch',
+  'total-over-limit',
   'unsupported-currency',
 ] as const
 /** The same order id again, with the same content or with another. */
@@ -183,7 +183,7 @@ function spoil(
     case 'unsupported-currency':
       order.currency = 'XAU'
       return
-    case 'wrong-total':
+    case 'total-mismatch':
       order.total += orders % 2 === 0 ? 1 : 1_000
       return
     case 'quantity-not-positive':
@@ -192,7 +192,7 @@ function spoil(
     case 'negative-price':
       first.unitPrice = -first.unitPrice
       break
-    case 'over-limit':
+    case 'total-over-limit':
       first.quantity = Math.ceil(limitMinor / first.unitPrice)
       break
   }

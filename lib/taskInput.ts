@@ -1,9 +1,14 @@
 import type { Batch, IHeaders } from 'kafkajs'
 import { formatPosition, headerText, parsePosition, type RawRecord, SOURCE_HEADER } from './record.ts'
 
-/** Records that wait to be worked on, above which fetching their partition is paused, and below which it goes on. */
+/**
+ * What waits to be worked on, above which fetching its partition is paused, and below which it goes on. By bytes
+ * too: a few thousand of the largest records would be gigabytes.
+ */
 export const PAUSE_ABOVE_RECORDS = 4_000
-export const RESUME_BELOW_RECORDS = 1_000
+export const PAUSE_ABOVE_BYTES = 8 * 1024 * 1024
+const RESUME_BELOW_RECORDS = 1_000
+const RESUME_BELOW_BYTES = 2 * 1024 * 1024
 
 /**
  * What a task knows of one input topic: where it reads, what waits, and how far it has got.
@@ -24,6 +29,7 @@ export class TaskInput {
   paused = false
   #queue: RawRecord[] = []
   #head = 0
+  #queuedBytes = 0
 
   readonly #isRetry: boolean
 
@@ -36,6 +42,14 @@ export class TaskInput {
 
   get queued(): number {
     return this.#queue.length - this.#head
+  }
+
+  get isFull(): boolean {
+    return this.queued > PAUSE_ABOVE_RECORDS || this.#queuedBytes > PAUSE_ABOVE_BYTES
+  }
+
+  get hasRoom(): boolean {
+    return this.queued <= RESUME_BELOW_RECORDS && this.#queuedBytes <= RESUME_BELOW_BYTES
   }
 
   /** Records not yet committed, control records included, as far as known. */
@@ -55,25 +69,28 @@ export class TaskInput {
     this.committed = floor
     this.#queue = []
     this.#head = 0
+    this.#queuedBytes = 0
     this.paused = false
   }
 
   /**
    * Takes a batch in.
    *
-   * @returns false when it begins beyond `position`: the caller seeks back
+   * @returns false when it does not follow: it begins beyond `position`, or the log ends before `position` and thus
+   *   is another one. The caller seeks back
    */
   take(batch: Batch): boolean {
     // The offset that was asked for. It is not in the types of kafkajs, and it is what tells a gap in the log
     // (control records, compaction: fine) from a batch that does not follow the one before.
     const { fetchedOffset } = batch as Batch & { fetchedOffset: string }
-    if (Number(fetchedOffset) > this.position) return false
+    if (Number(fetchedOffset) > this.position || Number(batch.highWatermark) < this.position) return false
     this.endOffset = Number(batch.highWatermark)
     for (const message of batch.messages) {
       const offset = Number(message.offset)
       if (offset < this.position) continue
       const headers = (message.headers ?? {}) as IHeaders
       const origin = this.#isRetry ? readOrigin(headers) : undefined
+      this.#queuedBytes += sizeOf(message)
       this.#queue.push({
         topic: origin?.topic ?? this.topic,
         partition: origin?.partition ?? this.partition,
@@ -91,11 +108,16 @@ export class TaskInput {
     return true
   }
 
-  /** Moves past records that never reach anybody: control records and aborted ones. */
-  skip(firstOffset: number, lastOffset: number, endOffset: number): void {
-    if (firstOffset > this.position) return
+  /**
+   * Moves past records that never reach anybody: control records and aborted ones.
+   *
+   * @returns false when they do not follow, as with {@link take}
+   */
+  skip(firstOffset: number, lastOffset: number, endOffset: number): boolean {
+    if (firstOffset > this.position || endOffset < this.position) return false
     this.position = Math.max(this.position, lastOffset + 1)
     this.endOffset = endOffset
+    return true
   }
 
   /** Up to `most` records, oldest first. */
@@ -103,6 +125,7 @@ export class TaskInput {
     const end = Math.min(this.#head + most, this.#queue.length)
     const records = this.#queue.slice(this.#head, end)
     this.#head = end
+    for (const record of records) this.#queuedBytes -= sizeOf(record)
     if (this.#head === this.#queue.length) {
       this.#queue = []
       this.#head = 0
@@ -119,4 +142,9 @@ function readOrigin(headers: IHeaders) {
   const source = headerText(headers, SOURCE_HEADER)
   const position = source === undefined ? undefined : parsePosition(source)
   return position && { ...position, source: source! }
+}
+
+/** What a record holds on to; its headers are few and short. */
+function sizeOf({ key, value }: { key: Buffer | null; value: Buffer | null }): number {
+  return (key?.length ?? 0) + (value?.length ?? 0)
 }

@@ -40,7 +40,7 @@ export class LogReplacedError extends PipelineError {
 
 const SESSION_TIMEOUT_MS = 6_000
 const MAX_RESTART_MS = 5_000
-const OUTAGE_REPEAT_MS = 10_000
+const WAIT_REPEAT_MS = 10_000
 const DISCONNECT_DEADLINE_MS = 15_000
 /** A session that held for so long was a good one: the next failure is a new one. */
 const GOOD_SESSION_MS = 60_000
@@ -79,7 +79,9 @@ class TopicReader {
   readonly #groups: string[] = []
   #saidCaughtUp = false
   #gaps = 0
-  #lastOutage = { message: '', atMs: 0 }
+  #lastWait = { message: '', atMs: 0 }
+  /** The consumer of the session under way: another one may still hand over batches while it is closed. */
+  #consumer: Consumer | undefined
   /** Ends the session under way: with an error, it is started again. */
   #endSession: (error?: Error) => void = () => undefined
 
@@ -97,7 +99,7 @@ class TopicReader {
         } catch (error) {
           if (error instanceof Fatal) throw error.cause
           failures = Date.now() - startedMs > GOOD_SESSION_MS ? 1 : failures + 1
-          this.#reportOutage(`Kafka: ${describe(error)}`)
+          this.#reportWait(`Kafka: ${describe(error)} - waiting, nothing is lost`)
           await sleep(Math.min(MAX_RESTART_MS, 50 * 2 ** failures), this.#signal)
         }
       }
@@ -113,17 +115,22 @@ class TopicReader {
 
   /** One consumer, from its start to its end, in a group of its own. @throws what ended it early */
   async #readSession(): Promise<void> {
-    await this.#lookAtBounds()
+    await untilAborted(this.#lookAtBounds(), this.#signal)
     if (this.#isOver) return
     // Another group each time: a consumer that crashed can still be a member of the one before.
     const groupId = `${this.#options.groupPrefix ?? 'reader'}-${randomUUID()}`
     this.#groups.push(groupId)
     const ended = new Promise<void>((resolve, reject) => {
-      this.#endSession = (error) => (error ? reject(error) : resolve())
+      this.#endSession = (error) => {
+        this.#consumer = undefined
+        if (error) reject(error)
+        else resolve()
+      }
     })
     // Whoever waits for it may not have begun to.
     ended.catch(() => undefined)
     const consumer = this.#createConsumer(groupId)
+    this.#consumer = consumer
     const watch = this.#watchForStalls()
     try {
       await consumer.connect()
@@ -131,11 +138,11 @@ class TopicReader {
       await consumer.run({
         autoCommit: false,
         // Never throws: an error would use up retries that are counted for good.
-        eachBatch: async ({ batch }) => this.#endOnError(() => this.#take(consumer, batch)),
+        eachBatch: async ({ batch }) => this.#endOnError(consumer, () => this.#take(consumer, batch)),
       })
       await untilAborted(ended, this.#signal)
     } finally {
-      this.#endSession = () => undefined
+      this.#endSession()
       clearInterval(watch)
       await within(
         DISCONNECT_DEADLINE_MS,
@@ -157,18 +164,21 @@ class TopicReader {
     })
     const { GROUP_JOIN, END_BATCH_PROCESS, CRASH } = consumer.events
     consumer.on(GROUP_JOIN, () => {
-      this.#lastOutage = { message: '', atMs: 0 }
+      this.#lastWait = { message: '', atMs: 0 }
       for (const cursor of this.#progress.cursors()) seek(consumer, cursor)
     })
     // Control records and aborted ones never reach eachBatch.
     consumer.on(END_BATCH_PROCESS, ({ payload }) => {
-      if (payload.batchSize === 0) this.#endOnError(() => this.#skip(consumer, payload))
+      if (payload.batchSize === 0) this.#endOnError(consumer, () => this.#skip(consumer, payload))
     })
-    consumer.on(CRASH, ({ payload }) => this.#endSession(payload.error))
+    consumer.on(CRASH, ({ payload }) => {
+      if (consumer === this.#consumer) this.#endSession(payload.error)
+    })
     return consumer
   }
 
-  #endOnError(action: () => void): void {
+  #endOnError(consumer: Consumer, action: () => void): void {
+    if (consumer !== this.#consumer) return
     try {
       action()
     } catch (error) {
@@ -181,7 +191,7 @@ class TopicReader {
     if (!cursor) return
     const { topic, partition, position, end } = cursor
     if (Number(batch.highWatermark) < position)
-      throw new Error(`${topic}/${partition} ends before ${position}`)
+      throw new Error(`${topic}/${partition} ends before its position`)
     const records = cursor.take(batch, this.#options.until === 'end' ? end : Number.POSITIVE_INFINITY)
     if (!records) {
       this.#seekAgain(consumer, cursor)
@@ -263,16 +273,20 @@ class TopicReader {
       for (const { topic, partition, position } of found ? this.#progress.behind : []) {
         const low = found?.bounds.get(topic)?.get(partition)?.low ?? 0
         if (position < low) this.#endSession(new Error(`${topic}/${partition} begins after ${position}`))
+        else
+          this.#reportWait(
+            `waiting at ${topic}/${partition}/${position}: a transaction there seems to be open`,
+          )
       }
     }, STALL_MS)
   }
 
   /** Once for each new thing, then every ten seconds. */
-  #reportOutage(message: string): void {
+  #reportWait(message: string): void {
     const now = Date.now()
-    if (message === this.#lastOutage.message && now - this.#lastOutage.atMs < OUTAGE_REPEAT_MS) return
-    this.#lastOutage = { message, atMs: now }
-    this.#options.log.warn(`${message} - waiting, nothing is lost`)
+    if (message === this.#lastWait.message && now - this.#lastWait.atMs < WAIT_REPEAT_MS) return
+    this.#lastWait = { message, atMs: now }
+    this.#options.log.warn(message)
   }
 }
 

@@ -2,10 +2,16 @@
  * What tests stand on: a fresh set of topics and a fresh database for each, on the broker and the PostgreSQL that
  * `test/run.ts` started.
  */
+import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import type { TestContext } from 'node:test'
 import pg from 'pg'
-import { type Config, ensureTopics, parseConfig } from '../kafkaConfig.ts'
+import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
+import { startScript, stopScript } from '../lib/childProcesses.ts'
+import { ConfigurationError } from '../lib/errors.ts'
+import { createLogger } from '../lib/log.ts'
+import { Tally } from '../lib/tally.ts'
+import { readTopics, type TopicRecord } from '../lib/topicReader.ts'
 
 /** The environment of a test's own: topics by prefix, a database by name, any free ports, few partitions. */
 export async function testEnvironment(
@@ -60,4 +66,83 @@ export async function until(
     if (Date.now() > endMs) throw new Error(`not within ${deadlineMs} ms: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
+}
+
+export interface RunningScript {
+  child: ChildProcess
+  /** All that it has said so far, on either stream. */
+  lines: string[]
+}
+
+/** Starts one of the scripts as a process of its own, which the end of the test ends. */
+export function runScript(
+  t: TestContext,
+  name: string,
+  env: Record<string, string>,
+  args: string[] = [],
+): RunningScript {
+  const lines: string[] = []
+  const print = (line: string) => {
+    lines.push(line)
+    if (process.env.TEST_VERBOSE) console.error(`${name}: ${line}`)
+  }
+  const child = startScript({
+    script: `${name}.ts`,
+    args,
+    env: { ...process.env, ...env, LOG_LEVEL: 'info' },
+    print,
+  })
+  t.after(() => stopScript(child))
+  return { child, lines }
+}
+
+/** All records of some topics, as a read-committed reader sees them now. */
+export async function readAll(
+  config: Config,
+  topics: string[],
+): Promise<Map<string, (TopicRecord & { partition: number })[]>> {
+  const log = createLogger('test', config.log)
+  const found = new Map<string, (TopicRecord & { partition: number })[]>(topics.map((topic) => [topic, []]))
+  await readTopics({
+    kafka: createKafka(config, 'test', log),
+    topics,
+    from: 'beginning',
+    until: 'end',
+    onRecords: (topic, partition, records) => {
+      for (const record of records) found.get(topic)!.push({ ...record, partition })
+    },
+    log,
+  })
+  return found
+}
+
+/** The books of all that went through, as of now. */
+export async function readTally(config: Config): Promise<Tally> {
+  const tally = new Tally(config.topics)
+  for (const [topic, records] of await readAll(config, tally.topics)) {
+    for (const record of records) tally.take(topic, record.partition, [record])
+  }
+  return tally
+}
+
+/** Waits until so many orders were placed and each has come to all of its ends, once. */
+export async function untilDrained(config: Config, orders: number, deadlineMs = 60_000): Promise<Tally> {
+  let tally = new Tally(config.topics)
+  await until(
+    `${orders} orders drained`,
+    async () => {
+      try {
+        tally = await readTally(config)
+      } catch (error) {
+        // The topics are still to be made.
+        if (error instanceof ConfigurationError) return false
+        throw error
+      }
+      return tally.isEven && tally.figures.placed === orders
+    },
+    deadlineMs,
+  ).catch((error) => {
+    throw new Error(`${error.message}: ${JSON.stringify(tally.figures)} ${tally.complaints().join('; ')}`)
+  })
+  return tally
 }

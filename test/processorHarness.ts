@@ -255,12 +255,13 @@ export function assertEachOnce(found: readonly (string | undefined)[], expected:
 interface Interception {
   /** Awaited before a producer begins a transaction; its first one is the fence. */
   beforeTransaction?: () => Promise<void>
-  /** May change what is done with a transaction. */
-  onTransaction?: (transaction: Transaction) => void
+  /** May change what is done with a transaction, for the first that is begun. */
+  onFirstTransaction?: (transaction: Transaction) => void
 }
 
 /** A client whose transactional producers a test can hold up and break. */
-export function intercept(kafka: Kafka, { beforeTransaction, onTransaction }: Interception): Kafka {
+export function intercept(kafka: Kafka, { beforeTransaction, onFirstTransaction }: Interception): Kafka {
+  let count = 0
   const makeProducer = kafka.producer.bind(kafka)
   kafka.producer = (config) => {
     const producer = makeProducer(config)
@@ -268,7 +269,7 @@ export function intercept(kafka: Kafka, { beforeTransaction, onTransaction }: In
     producer.transaction = async () => {
       await beforeTransaction?.()
       const transaction = await begin()
-      onTransaction?.(transaction)
+      if (++count === 1) onFirstTransaction?.(transaction)
       return transaction
     }
     return producer
