@@ -170,7 +170,7 @@ function summarise({ plan, counts, service }: Run, seconds: number): void {
     return
   }
   const kinds = Object.entries(bad).map(([kind, count]) => `${kind} ${format(count)}`)
-  const listed = kinds.length > 0 ? `, bad on purpose or as they came: ${kinds.join(', ')}` : ''
+  const listed = kinds.length > 0 ? `, of them bad: ${kinds.join(', ')}` : ''
   console.log(`placed ${format(placed)} orders in ${formatDuration(seconds * 1_000)}${listed}`)
 }
 

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { InfrastructureError, run } from './serverProcess.ts'
 
 /** Also in pom.xml and docker-compose.yml; a test compares the three. */
-export const KAFKA_VERSION = '4.3.1'
+export const KAFKA_VERSION = '4.2.1'
 
 const MIN_JAVA_MAJOR = 17
 const PROJECT_DIRECTORY = fileURLToPath(new URL('..', import.meta.url))

@@ -24,7 +24,7 @@ export function formatReport(summary: Summary): string {
     formatMinutes(summary.minutes, REPORT_MINUTES, 'all of them with --json'),
     formatProducts('top products by quantity', summary.topProducts.byQuantity),
     ...Object.entries(summary.topProducts.byRevenue).map(([currency, products]) =>
-      formatProducts(`top products by booked revenue in ${currency}`, products),
+      formatProducts(`top products by booked revenue in ${currency}`, products, currency),
     ),
   ]
   return `${blocks.filter((block) => block !== '').join('\n\n')}\n`
@@ -110,13 +110,16 @@ function formatMinutes(minutes: readonly MinuteRow[], most: number, where: strin
   return `${table}\n(${formatCount(left)} earlier minutes with orders left out: ${where})`
 }
 
-function formatProducts(title: string, products: readonly ProductRow[]): string {
+/** @param currency the only one to be shown; without it all */
+function formatProducts(title: string, products: readonly ProductRow[], currency?: string): string {
   if (products.length === 0) return ''
   const rows = products.map(({ sku, name, quantity, bookedRevenueMinor }) => [
     `  ${plain(sku)}`,
     plain(name),
     formatCount(quantity),
-    formatMoneys(bookedRevenueMinor),
+    currency === undefined
+      ? formatMoneys(bookedRevenueMinor)
+      : formatMoney(bookedRevenueMinor[currency] ?? 0, currency),
   ])
   return `${title}\n${formatColumns(rows, [2])}`
 }

@@ -31,6 +31,10 @@ export function openDatabase(url: string, connections: number, log: Logger): Dat
   })
   // A connection that breaks while nobody uses it; whoever uses the next one sees the error itself.
   pool.on('error', (error) => log.debug(`an idle connection to PostgreSQL broke: ${describe(error)}`))
+  // Nor may one that breaks while it is in use and between two statements end the process.
+  pool.on('connect', (client) => {
+    client.on('error', (error) => log.debug(`a connection to PostgreSQL broke: ${describe(error)}`))
+  })
   return pool
 }
 

@@ -51,7 +51,19 @@ export class OrderReplay {
     for (const record of records) {
       try {
         const source = formatPosition(topic, partition, record.offset)
-        const raw = { ...record, topic, partition, source, readOffset: record.offset, isDone: true }
+        const { offset, key, value, headers, timestampMs } = record
+        const raw = {
+          topic,
+          partition,
+          offset,
+          readOffset: offset,
+          isDone: true,
+          source,
+          timestampMs,
+          key,
+          value,
+          headers,
+        }
         statistics.add(decodeRecord(raw, this.#topics).event, record.timestampMs)
       } catch (error) {
         if (!(error instanceof UnusableRecordError)) throw error

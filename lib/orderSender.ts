@@ -39,6 +39,7 @@ export class OrderSender {
   /** Records without a key go round; a record keeps its partition when kafkajs tries it again. */
   readonly #withoutKey = new WeakMap<Message, number>()
   #turn = 0
+  #before: Promise<unknown> = Promise.resolve()
 
   constructor(options: OrderSenderOptions) {
     this.#options = options
@@ -54,7 +55,14 @@ export class OrderSender {
    *
    * @returns how many are acknowledged, from the first on
    */
-  async send(topic: string, records: readonly SentRecord[]): Promise<number> {
+  send(topic: string, records: readonly SentRecord[]): Promise<number> {
+    // Whoever calls meanwhile waits for the one before, whatever became of it.
+    const sent = this.#before.then(() => this.#send(topic, records))
+    this.#before = sent.catch(() => undefined)
+    return sent
+  }
+
+  async #send(topic: string, records: readonly SentRecord[]): Promise<number> {
     let acknowledged = 0
     const sends = splitIntoSends(records.map(({ key, value }) => ({ topic, key, value, headers: {} })))
     for (const topicMessages of sends) {

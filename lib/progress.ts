@@ -36,7 +36,7 @@ export class Progress {
     const nowMs = this.#nowMs()
     if (nowMs - this.#shownMs < (this.#options.output.isTTY ? REDRAW_MS : LINE_MS)) return
     this.#shownMs = nowMs
-    this.#show(done, leftMs)
+    this.#show(done, leftMs, false)
   }
 
   /** A line of its own above the bar. */
@@ -47,12 +47,12 @@ export class Progress {
 
   /** The last word. */
   finish(done: number): void {
-    this.#show(done, 0)
+    this.#show(done, undefined, true)
     if (this.#isDrawn) this.#options.output.write('\n')
     this.#isDrawn = false
   }
 
-  #show(done: number, leftMs: number | undefined): void {
+  #show(done: number, leftMs: number | undefined, isLast: boolean): void {
     const { total, unit, output } = this.#options
     const elapsedMs = Math.max(1, this.#nowMs() - this.#startedMs)
     const share = total > 0 ? Math.min(1, done / total) : 1
@@ -62,7 +62,7 @@ export class Progress {
       `${Math.floor(share * 100)} %`,
       `${format(done)} of ${format(total)} ${unit}`,
       `${format(Math.round(rate))}/s`,
-      share < 1 ? `${formatDuration(estimateMs)} left` : `in ${formatDuration(elapsedMs)}`,
+      isLast ? `in ${formatDuration(elapsedMs)}` : `${formatDuration(estimateMs)} left`,
     ].join('  ')
     if (!output.isTTY) {
       output.write(`${text}\n`)

@@ -1,6 +1,12 @@
 import type { Admin, Kafka } from 'kafkajs'
 import type { Logger } from './log.ts'
 
+/**
+ * What kafkajs commits over an offset when the broker says that it is out of range: the code for "the earliest".
+ * A group that has no offset yet has -1.
+ */
+const RESET_BY_CLIENT = -2
+
 export interface StartingPoint {
   /** The first offset to be read. */
   position: number
@@ -55,6 +61,12 @@ function boundFloor(
   topic: string,
   { group, partition, log }: StartingPointOptions,
 ): number {
+  if (committed === RESET_BY_CLIENT) {
+    log.error(
+      `${group} wanted to read records of ${topic}/${partition} that are not there; reading on at ${low}`,
+    )
+    return low
+  }
   if (committed < 0) return low
   if (committed < low) {
     log.error(

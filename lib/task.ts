@@ -173,6 +173,9 @@ export class Task<Event, State> {
    */
   async #open(): Promise<void> {
     const { group, partition, producerKafka, work, log } = this.#context
+    // Until we say where to read. By itself the client would fetch what is dropped; and where the committed offset
+    // is out of range it would, before we have looked, commit another one over it.
+    for (const input of this.#inputs.values()) this.#pause(input)
     await this.#context.membershipConfirmed(this.#ending.signal)
     if (this.#isEnding) throw new TaskEnded()
     const writer = await TransactionWriter.open(producerKafka, group, partition)
@@ -186,6 +189,7 @@ export class Task<Event, State> {
     for (const input of this.#inputs.values()) {
       const { position, floor } = starts.get(input.topic)!
       input.reset(position, floor)
+      log.debug(`task ${partition} reads ${input.topic} from ${position}, done below ${floor}`)
     }
     if (this.#isEnding) throw new TaskEnded()
     for (const input of this.#inputs.values()) {

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { before, type TestContext, test } from 'node:test'
+import { join } from 'node:path'
+import { after, before, type TestContext, test } from 'node:test'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { Kafka as KafkaClient, Producer, Transaction } from 'kafkajs'
 import { createKafka } from '../kafkaConfig.ts'
@@ -21,9 +21,10 @@ const installations: Record<'patched' | 'unpatched', string> = {
   unpatched: '',
 }
 
-before((t) => {
-  const directory = mkdtempSync(join(tmpdir(), 'kafkajs-unpatched-'))
-  ;(t as TestContext).after(() => rmSync(directory, { recursive: true, force: true }))
+const directory = mkdtempSync(join(tmpdir(), 'kafkajs-unpatched-'))
+after(() => rmSync(directory, { recursive: true, force: true }))
+
+before(() => {
   const copy = join(directory, 'node_modules', 'kafkajs')
   cpSync(installations.patched, copy, { recursive: true })
   for (const file of readdirSync(PATCHES).filter((name) => name.startsWith('kafkajs+'))) {
@@ -33,9 +34,9 @@ before((t) => {
 })
 
 /** Takes a patch in unified format off the files below a directory. */
-function takeOff(patch: string, directory: string): void {
+function takeOff(patch: string, root: string): void {
   for (const part of patch.split(/^diff --git .*$/m).slice(1)) {
-    const file = join(directory, /^\+\+\+ b\/(.+)$/m.exec(part)![1]!)
+    const file = join(root, /^\+\+\+ b\/(.+)$/m.exec(part)![1]!)
     let text = readFileSync(file, 'utf8')
     for (const hunk of part.split(/^@@ .*$/m).slice(1)) {
       const lines = hunk.split('\n').slice(1, -1)
@@ -133,11 +134,10 @@ test('a key of four zero bytes does not end an aborted transaction, as it does i
   await end('last', 'commit')
 
   assert.deepEqual(await consume(t, 'patched', group), [])
-  assert.deepEqual(await consume(t, 'unpatched', group), ['aborted'])
+  assert.ok((await consume(t, 'unpatched', group)).includes('aborted'))
 })
 
 test('a processor refuses an installation without the patches, and says what to do', async () => {
-  const directory = dirname(dirname(installations.unpatched))
   mkdirSync(join(directory, 'lib'))
   writeFileSync(join(directory, 'package.json'), '{"type":"module"}')
   for (const file of ['kafkaPatchCheck.ts', 'errors.ts']) {

@@ -159,7 +159,8 @@ function createDoor(config: Config) {
     createClient,
     shut() {
       isShut = true
-      for (const socket of sockets) socket.destroy()
+      // With an error: kafkajs does not hear of an end without one.
+      for (const socket of sockets) socket.destroy(new Error('shut by the test'))
     },
     open() {
       isShut = false

@@ -190,10 +190,15 @@ test('the same record again publishes the same bytes; the same order elsewhere d
 
   assert.equal(published.length, 5)
   assert.deepEqual(published.slice(2, 4), published.slice(0, 2))
+
+  // In a batch without the position that was first.
+  await pipeline.place([orderOf('ord-1', 9), orderOf('ord-4')])
+  await until('the last order has its event', () => published.some(({ event }) => event.orderId === 'ord-4'))
+  assert.equal(published.length, 6)
   const { rows } = await database.query('SELECT amount_minor FROM gateway.ledger ORDER BY order_id')
   assert.deepEqual(
     rows.map(({ amount_minor }) => amount_minor),
-    [1_999, 1_999, 1_999],
+    [1_999, 1_999, 1_999, 1_999],
   )
 })
 

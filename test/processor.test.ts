@@ -2,11 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { publish } from '../lib/record.ts'
-import { TransactionWriter } from '../lib/transaction.ts'
 import { testEnvironment, until } from './harness.ts'
+import { gate, watchFetches } from './interception.ts'
 import {
   assertEachOnce,
-  gate,
   groupOf,
   ids,
   makeProcessor,
@@ -15,26 +14,16 @@ import {
   startProcessor,
   testGroup,
   toMessage,
+  toMessages,
   untilDrained,
-  watchFetches,
   withAdmin,
 } from './processorHarness.ts'
 
 test('each record of both inputs comes out once, in the partition and the order that it came in', async (t) => {
   const group = await testGroup(t)
   const wanted = [ids('a', 300), ids('b', 300)] as const
-  await send(
-    group,
-    group.first,
-    0,
-    wanted[0].map((id) => toMessage({ id })),
-  )
-  await send(
-    group,
-    group.second,
-    1,
-    wanted[1].map((id) => toMessage({ id })),
-  )
+  await send(group, group.first, 0, toMessages(wanted[0]))
+  await send(group, group.second, 1, toMessages(wanted[1]))
   const processor = startProcessor(t, group)
   await untilDrained(group)
 
@@ -85,14 +74,40 @@ test('a megabyte of input that grows fourfold comes out whole', async (t) => {
   assert.ok(largest.records > 1_000, `${largest.records} records at once`)
 })
 
+test('a backlog of one input does not keep the other waiting until it is gone', async (t) => {
+  const group = await testGroup(t, { PARTITIONS: '1' })
+  await send(group, group.first, 0, toMessages(ids('backlog', 2_000)))
+  await send(group, group.second, 0, toMessages(['urgent']))
+  const fetched = new Set<string>()
+  const { opened, open } = gate()
+  const order: string[] = []
+  startProcessor(
+    t,
+    group,
+    {
+      maxBatchRecords: 100,
+      async handle(records) {
+        await opened
+        order.push(...records.map(({ event }) => event.id))
+        return records.map(() => [])
+      },
+    },
+    {
+      createKafka: (purpose) =>
+        watchFetches(createKafka(group.config, purpose, group.log), ({ topic }) => fetched.add(topic)),
+    },
+  )
+  await until('both are fetched', () => fetched.size === 2)
+  open()
+  await untilDrained(group)
+  assert.equal(order.length, 2_001)
+  // The batch in hand, and one for each input: two, and the one for what is redriven.
+  assert.ok(order.indexOf('urgent') <= 400, `as number ${order.indexOf('urgent')}`)
+})
+
 test('records that lead to nothing are committed one by one without a failure', async (t) => {
   const group = await testGroup(t, { PARTITIONS: '1' })
-  await send(
-    group,
-    group.first,
-    0,
-    ids('quiet', 60).map((id) => toMessage({ id })),
-  )
+  await send(group, group.first, 0, toMessages(ids('quiet', 60)))
   const processor = startProcessor(
     t,
     group,
@@ -104,23 +119,29 @@ test('records that lead to nothing are committed one by one without a failure', 
   assert.equal(processor.counters.restarts, 0)
 })
 
-test('control records at the end of an input are committed past: drained is a lag of 0', async (t) => {
+test('aborted and control records at the end of an input are committed past: drained is a lag of 0', async (t) => {
   const group = await testGroup(t, { PARTITIONS: '1' })
   startProcessor(t, group)
-  const writer = await TransactionWriter.open(
-    createKafka(group.config, 'test', group.log),
-    `${group.name}-in`,
-    0,
-  )
-  t.after(() => writer.close(group.log))
-  for (const id of ['one', 'two']) {
-    const { key, value } = toMessage({ id })
-    const record = { topic: group.first.name, key, value: Buffer.from(value), headers: {} }
-    await writer.commit([record], new Map([[group.second.name, 1]]))
+  const producer = createKafka(group.config, 'test', group.log).producer({
+    transactionalId: `${group.name}-in`,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  })
+  await producer.connect()
+  t.after(() => producer.disconnect())
+  for (const how of ['commit', 'abort'] as const) {
+    const transaction = await producer.transaction()
+    await transaction.send({ topic: group.first.name, messages: toMessages([how]) })
+    await transaction[how]()
+    await untilDrained(group)
   }
-  await untilDrained(group)
   const ends = await withAdmin(group, (admin) => admin.fetchTopicOffsets(group.first.name))
   assert.equal(ends[0]!.high, '4')
+  const found = await readAll(group, group.output)
+  assertEachOnce(
+    found.map(({ id }) => id),
+    ['commit'],
+  )
 })
 
 test('two instances share the tasks, and one that stops hands its own over at once', async (t) => {
@@ -138,12 +159,7 @@ test('two instances share the tasks, and one that stops hands its own over at on
     for (const partition of [0, 1, 2, 3]) {
       const some = ids(`${prefix}${partition}`, 50)
       wanted.push(...some)
-      await send(
-        group,
-        group.second,
-        partition,
-        some.map((id) => toMessage({ id })),
-      )
+      await send(group, group.second, partition, toMessages(some))
     }
   }
   await sendSome('both')

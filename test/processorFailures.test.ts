@@ -6,17 +6,17 @@ import { UnavailableError } from '../lib/errors.ts'
 import { headerText, publish } from '../lib/record.ts'
 import { PAUSE_ABOVE_RECORDS } from '../lib/taskInput.ts'
 import { until } from './harness.ts'
+import { intercept, watchFetches } from './interception.ts'
 import {
   assertEachOnce,
   ids,
-  intercept,
   readAll,
   send,
   startProcessor,
   testGroup,
   toMessage,
+  toMessages,
   untilDrained,
-  watchFetches,
 } from './processorHarness.ts'
 
 /** Breaks one call of one transaction; what becomes of the transaction is left to who runs it. */
@@ -45,12 +45,7 @@ for (const [when, breakIt] of Object.entries(BREAKS)) {
   test(`a transaction that fails ${when} leaves each record once`, async (t) => {
     const group = await testGroup(t, { PARTITIONS: '1' })
     const wanted = ids('order', 1_500)
-    await send(
-      group,
-      group.first,
-      0,
-      wanted.map((id) => toMessage({ id })),
-    )
+    await send(group, group.first, 0, toMessages(wanted))
     let broken = 0
     const processor = startProcessor(
       t,
@@ -219,7 +214,7 @@ test('an outage pauses: little is fetched, nothing is set aside, and it goes on 
       some.map((id) => toMessage({ id, note })),
     )
   }
-  await until('it was tried again and again', () => refusals >= 8 && fetchedTo > PAUSE_ABOVE_RECORDS)
+  await until('it was tried again and again', () => refusals >= 4 && fetchedTo > PAUSE_ABOVE_RECORDS)
   assert.equal(processor.counters.in, 0)
   // What is queued and the one fetch, of up to a megabyte, that went above the bound.
   assert.ok(fetchedTo < PAUSE_ABOVE_RECORDS + 2_100, `fetched up to ${fetchedTo}`)

@@ -4,16 +4,16 @@
  */
 import assert from 'node:assert/strict'
 import type { TestContext } from 'node:test'
-import type { Admin, IHeaders, Kafka, Transaction } from 'kafkajs'
+import type { Admin, IHeaders } from 'kafkajs'
 import { pino } from 'pino'
-import { type Config, createKafka } from '../kafkaConfig.ts'
+import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { describe, UnusableRecordError } from '../lib/errors.ts'
 import type { Logger } from '../lib/log.ts'
 import { Processor, type ProcessorOptions, type Work } from '../lib/processor.ts'
 import { headerText, publish, SOURCE_HEADER } from '../lib/record.ts'
 import { readTopics } from '../lib/topicReader.ts'
 import type { Topic, TopicSettings } from '../lib/topics.ts'
-import { testConfig, until } from './harness.ts'
+import { testEnvironment, until } from './harness.ts'
 
 export interface TestEvent {
   id: string
@@ -52,10 +52,15 @@ export function groupOf(config: Config): TestGroup {
 }
 
 /** A group with topics of its own, two partitions each unless told otherwise. */
-export async function testGroup(t: TestContext, settings: Record<string, string> = {}): Promise<TestGroup> {
-  const group = groupOf(await testConfig(t, { PARTITIONS: '2', ...settings }))
+export async function testGroup(
+  t: TestContext,
+  settings: Record<string, string> = {},
+): Promise<TestGroup & { environment: Record<string, string> }> {
+  const environment = await testEnvironment(t, { PARTITIONS: '2', ...settings })
+  const group = groupOf(parseConfig(environment))
+  await ensureTopics(group.config, () => undefined)
   await untilUsable(group)
-  return group
+  return { ...group, environment }
 }
 
 /** A topic that was just made answers with errors for a moment: a processor waits that out, a test would count it. */
@@ -142,6 +147,10 @@ export function toMessage(event: TestEvent): { key: string; value: string } {
   return { key: event.id, value: JSON.stringify(event) }
 }
 
+export function toMessages(eventIds: readonly string[]): { key: string; value: string }[] {
+  return eventIds.map((id) => toMessage({ id }))
+}
+
 type Messages = { key: string | Buffer | null; value: string | Buffer | null; headers?: IHeaders }[]
 
 /** Writes records to one partition, in one batch and without a transaction. */
@@ -204,7 +213,9 @@ export async function untilDrained(group: TestGroup, deadlineMs = 30_000): Promi
       // A broker that is away or coming up is no lag.
       async () => (await lagOf(admin, group).catch(() => Number.NaN)) === 0,
       deadlineMs,
-    ),
+    ).catch((error: Error) => {
+      throw new Error(`${error.message}; ${group.complaints.at(-1) ?? 'no complaints'}`)
+    }),
   )
 }
 
@@ -250,52 +261,4 @@ export function assertEachOnce(found: readonly (string | undefined)[], expected:
     },
     { lost: [], doubled: [], unexpected: [] },
   )
-}
-
-interface Interception {
-  /** Awaited before a producer begins a transaction; its first one is the fence. */
-  beforeTransaction?: () => Promise<void>
-  /** May change what is done with a transaction, for the first that is begun. */
-  onFirstTransaction?: (transaction: Transaction) => void
-}
-
-/** A client whose transactional producers a test can hold up and break. */
-export function intercept(kafka: Kafka, { beforeTransaction, onFirstTransaction }: Interception): Kafka {
-  let count = 0
-  const makeProducer = kafka.producer.bind(kafka)
-  kafka.producer = (config) => {
-    const producer = makeProducer(config)
-    const begin = producer.transaction
-    producer.transaction = async () => {
-      await beforeTransaction?.()
-      const transaction = await begin()
-      if (++count === 1) onFirstTransaction?.(transaction)
-      return transaction
-    }
-    return producer
-  }
-  return kafka
-}
-
-/** A client that tells which batches its consumers have fetched, whatever became of them. */
-export function watchFetches(
-  kafka: Kafka,
-  onFetched: (batch: { topic: string; batchSize: number; lastOffset: string }) => void,
-): Kafka {
-  const makeConsumer = kafka.consumer.bind(kafka)
-  kafka.consumer = (config) => {
-    const consumer = makeConsumer(config)
-    consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => onFetched(payload))
-    return consumer
-  }
-  return kafka
-}
-
-/** A promise to be settled by the test. */
-export function gate(): { opened: Promise<void>; open: () => void } {
-  let open!: () => void
-  const opened = new Promise<void>((resolve) => {
-    open = resolve
-  })
-  return { opened, open }
 }

@@ -4,17 +4,17 @@ import type { Transaction } from 'kafkajs'
 import { createKafka } from '../kafkaConfig.ts'
 import { publish } from '../lib/record.ts'
 import { until } from './harness.ts'
+import { gate, intercept } from './interception.ts'
 import {
   assertEachOnce,
-  gate,
   ids,
-  intercept,
   readAll,
   send,
   startProcessor,
   type TestGroup,
   testGroup,
   toMessage,
+  toMessages,
   untilDrained,
 } from './processorHarness.ts'
 
@@ -45,18 +45,8 @@ async function ownerBefore(
 
 async function fillBothInputs(group: TestGroup): Promise<string[]> {
   const wanted = [ids('a', 40), ids('b', 40)] as const
-  await send(
-    group,
-    group.first,
-    0,
-    wanted[0].map((id) => toMessage({ id })),
-  )
-  await send(
-    group,
-    group.second,
-    0,
-    wanted[1].map((id) => toMessage({ id })),
-  )
+  await send(group, group.first, 0, toMessages(wanted[0]))
+  await send(group, group.second, 0, toMessages(wanted[1]))
   return wanted.flat()
 }
 

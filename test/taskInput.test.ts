@@ -1,0 +1,154 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import type { Batch } from 'kafkajs'
+import { PAUSE_ABOVE_BYTES, PAUSE_ABOVE_RECORDS, TaskInput } from '../lib/taskInput.ts'
+
+/** A log in which some offsets hold nothing to be seen: control records and aborted ones. */
+interface Log {
+  visible: boolean[]
+}
+
+/** What a fetch at an offset answers, as kafkajs hands it over. */
+function fetch({ visible }: Log, from: number, count: number): { batch: Batch; isEmpty: boolean } {
+  const end = Math.min(from + count, visible.length)
+  const offsets = Array.from({ length: end - from }, (_, index) => from + index)
+  const messages = offsets
+    .filter((offset) => visible[offset])
+    .map((offset) => toMessage(offset, Buffer.from(String(offset))))
+  return { batch: toBatch(from, end, visible.length, messages), isEmpty: messages.length === 0 }
+}
+
+function toMessage(offset: number, value: Buffer) {
+  return { offset: String(offset), timestamp: '0', key: null, value, headers: {} }
+}
+
+function toBatch(from: number, end: number, highWatermark: number, messages: object[]): Batch {
+  return {
+    topic: 'orders.raw',
+    partition: 0,
+    fetchedOffset: String(from),
+    highWatermark: String(highWatermark),
+    messages,
+    lastOffset: () => String(end - 1),
+  } as unknown as Batch
+}
+
+const newInput = () => new TaskInput('orders.raw', 0, false)
+const upTo = (count: number) => Array.from({ length: count }, (_, offset) => offset)
+
+/** What the client may do: fetch on, fetch from anywhere (stale, or moved by itself); and what the task may do. */
+const action = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant('fetch on' as const), count: fc.integer({ min: 1, max: 9 }) }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('fetch elsewhere' as const),
+      from: fc.nat(59),
+      count: fc.integer({ min: 1, max: 9 }),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constant('work' as const), most: fc.integer({ min: 1, max: 9 }) }),
+  },
+)
+
+test('whatever batches come in whatever order, every visible record is worked on once and in order', () => {
+  const logs = fc.array(fc.boolean(), { minLength: 60, maxLength: 60 }).map((visible) => ({ visible }))
+  fc.assert(
+    fc.property(logs, fc.array(action, { maxLength: 60 }), (log, actions) => {
+      const input = newInput()
+      input.reset(0, 0)
+      const done: number[] = []
+      /** Where the client would read next, by itself. */
+      let client = 0
+      const deliver = (from: number, count: number) => {
+        const { batch, isEmpty } = fetch(log, from, count)
+        const follows = isEmpty
+          ? input.skip(from, Number(batch.lastOffset()), log.visible.length)
+          : input.take(batch)
+        // A batch that does not follow is answered by a seek.
+        client = follows ? Number(batch.lastOffset()) + 1 : input.position
+      }
+      const work = (most: number) => {
+        done.push(...input.shift(most).map(({ offset }) => offset))
+        // Whatever is committed now, nothing that waits or was not read is below it, and nothing done is above.
+        assert.ok(done.every((offset) => offset < input.nextToCommit))
+        const committed = log.visible.slice(0, input.nextToCommit).filter(Boolean).length
+        assert.equal(committed, done.length)
+      }
+      for (const next of actions) {
+        if (next.do === 'work') work(next.most)
+        else if (next.do === 'fetch elsewhere') deliver(next.from, next.count)
+        else if (client < log.visible.length) deliver(client, next.count)
+      }
+      while (client < log.visible.length || input.position < log.visible.length) {
+        if (client >= log.visible.length) client = input.position
+        deliver(client, 5)
+      }
+      work(60)
+      const visible = upTo(60).filter((offset) => log.visible[offset])
+      assert.deepEqual(done, visible)
+      assert.equal(input.nextToCommit, 60)
+    }),
+    { numRuns: 500 },
+  )
+})
+
+test('a batch of a log that ends before the position is not taken: it is another log', () => {
+  const input = newInput()
+  input.reset(100, 100)
+  assert.equal(
+    input.take(
+      toBatch(
+        0,
+        5,
+        5,
+        upTo(5).map((offset) => toMessage(offset, Buffer.alloc(1))),
+      ),
+    ),
+    false,
+  )
+  assert.equal(input.skip(0, 4, 5), false)
+  assert.equal(input.position, 100)
+})
+
+test('it is full by number and by bytes, and has room again only well below', () => {
+  const input = newInput()
+  const fill = (count: number, bytes: number) => {
+    input.reset(0, 0)
+    assert.ok(!input.isFull && input.hasRoom)
+    const messages = upTo(count).map((offset) => toMessage(offset, Buffer.alloc(bytes)))
+    assert.ok(input.take(toBatch(0, count, count, messages)))
+  }
+  fill(PAUSE_ABOVE_RECORDS, 10)
+  assert.ok(!input.isFull)
+  fill(PAUSE_ABOVE_RECORDS + 1, 10)
+  assert.ok(input.isFull)
+  input.shift(PAUSE_ABOVE_RECORDS / 2)
+  assert.ok(!input.isFull && !input.hasRoom)
+  input.shift(PAUSE_ABOVE_RECORDS / 2)
+  assert.ok(input.hasRoom)
+
+  fill(9, PAUSE_ABOVE_BYTES / 8)
+  assert.ok(input.isFull && !input.hasRoom)
+  input.shift(9)
+  assert.ok(!input.isFull && input.hasRoom)
+})
+
+test('a redriven record counts under the position in its header, if that is one', () => {
+  const input = new TaskInput('validator.retry', 1, true)
+  const withSource = (offset: number, source: string) => ({
+    ...toMessage(offset, Buffer.alloc(1)),
+    headers: { source: Buffer.from(source) },
+  })
+  input.take(toBatch(0, 2, 2, [withSource(0, 'orders.raw/1/77'), withSource(1, 'no position')]))
+  assert.deepEqual(
+    input.shift(2).map(({ source }) => source),
+    ['orders.raw/1/77', 'validator.retry/1/1'],
+  )
+})
