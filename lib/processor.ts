@@ -142,7 +142,8 @@ export class Processor<Event, State> {
     return kafka.consumer({
       groupId: group,
       sessionTimeout: sessionTimeoutMs,
-      heartbeatInterval: Math.floor(sessionTimeoutMs / 5),
+      // A task that starts again waits for one.
+      heartbeatInterval: Math.min(500, Math.floor(sessionTimeoutMs / 5)),
       rebalanceTimeout: sessionTimeoutMs * 2,
       partitionAssigners: [coPartitioningAssigner(() => [...this.#tasks.keys()])],
       allowAutoTopicCreation: false,

@@ -60,7 +60,8 @@ async function createTopics(
 ): Promise<void> {
   // Answers false when another process was faster, which is as good.
   await admin.createTopics({
-    waitForLeaders: true,
+    // Ours, below, waits; the one built in gives up at the first partition without a leader.
+    waitForLeaders: false,
     topics: missing.map((topic) => ({
       topic: topic.name,
       numPartitions: partitionsOf(topic, options),
