@@ -1,4 +1,5 @@
 import { type Database, query } from './database.ts'
+import type { Customer } from './events.ts'
 import type { KnownCustomer } from './orderRules.ts'
 
 const MAX_CACHED = 50_000
@@ -9,7 +10,7 @@ const MAX_AGE_MS = 5_000
 export class CustomerLookup {
   readonly #database: Database
   /** Oldest look-up first. */
-  readonly #cache = new Map<string, { customer: KnownCustomer; atMs: number }>()
+  readonly #cache = new Map<string, { known: KnownCustomer; atMs: number }>()
 
   constructor(database: Database) {
     this.#database = database
@@ -27,19 +28,20 @@ export class CustomerLookup {
     const missing = new Set<string>()
     for (const id of ids) {
       const cached = this.#cache.get(id)
-      if (cached && nowMs - cached.atMs < MAX_AGE_MS) found.set(id, cached.customer)
+      if (cached && nowMs - cached.atMs < MAX_AGE_MS) found.set(id, cached.known)
       else missing.add(id)
     }
     if (missing.size === 0) return found
-    const rows = await query<KnownCustomer>(this.#database, {
+    const rows = await query<Customer & { blocked: boolean }>(this.#database, {
       name: 'find-customers',
       text: 'SELECT id, name, email, tier, country, blocked FROM customers WHERE id = ANY($1)',
       values: [[...missing]],
     })
-    for (const customer of rows) {
-      found.set(customer.id, customer)
+    for (const { blocked, ...customer } of rows) {
+      const known = { customer, blocked }
+      found.set(customer.id, known)
       this.#cache.delete(customer.id)
-      this.#cache.set(customer.id, { customer, atMs: nowMs })
+      this.#cache.set(customer.id, { known, atMs: nowMs })
     }
     for (const id of this.#cache.keys()) {
       if (this.#cache.size <= MAX_CACHED) break

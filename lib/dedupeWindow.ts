@@ -1,11 +1,9 @@
-import { hash } from 'node:crypto'
 import type { OrderPlaced } from './events.ts'
 import type { Repetition } from './orderRules.ts'
 
 interface Sighting {
   source: string
-  fingerprint: string
-  timestampMs: number
+  fingerprint: number
 }
 
 /**
@@ -18,8 +16,13 @@ interface Sighting {
 export class DedupeWindow {
   readonly #maxOrders: number
   readonly #maxAgeMs: number
-  /** By order id, oldest first: a Map keeps the order of insertion. */
   readonly #sightings = new Map<string, Sighting>()
+  /**
+   * The same by age, oldest at `#head`. A Map keeps the order too, but to find its first entry it walks over all
+   * those that were deleted before it.
+   */
+  #byAge: { orderId: string; timestampMs: number }[] = []
+  #head = 0
 
   constructor({ maxOrders, maxAgeMs }: { maxOrders: number; maxAgeMs: number }) {
     this.#maxOrders = maxOrders
@@ -42,21 +45,62 @@ export class DedupeWindow {
       if (seen.source === source) return 'first'
       return seen.fingerprint === fingerprint ? 'duplicate' : 'conflict'
     }
-    this.#sightings.set(order.orderId, { source, fingerprint, timestampMs })
+    this.#sightings.set(order.orderId, { source, fingerprint })
+    this.#byAge.push({ orderId: order.orderId, timestampMs })
     return 'first'
   }
 
   #evict(nowMs: number): void {
-    for (const [orderId, { timestampMs }] of this.#sightings) {
-      if (this.#sightings.size < this.#maxOrders && timestampMs >= nowMs - this.#maxAgeMs) return
+    const oldestMs = nowMs - this.#maxAgeMs
+    for (; this.#head < this.#byAge.length; this.#head++) {
+      const { orderId, timestampMs } = this.#byAge[this.#head]!
+      if (this.#sightings.size < this.#maxOrders && timestampMs >= oldestMs) break
       this.#sightings.delete(orderId)
+    }
+    if (this.#head > this.#maxOrders) {
+      this.#byAge = this.#byAge.slice(this.#head)
+      this.#head = 0
     }
   }
 }
 
-/** What makes two orders the same: who wants what for how much, and not when or by which message it was said. */
-function fingerprintOf({ customerId, currency, items, total }: OrderPlaced): string {
-  let content = `${customerId}|${currency}|${total}`
-  for (const { sku, quantity, unitPrice } of items) content += `|${sku}|${quantity}|${unitPrice}`
-  return hash('sha1', content, 'base64')
+const FNV_PRIME = 0x01000193
+const BETWEEN = 0x1f
+
+/**
+ * What makes two orders the same: who wants what for how much, and not when or by which message it was said. As 53
+ * bits of two FNV-1a hashes (Fowler, Noll, Vo), computed without making a string of it. A collision, one in 10^16,
+ * calls a conflict a duplicate: either is refused.
+ */
+function fingerprintOf({ customerId, currency, items, total }: OrderPlaced): number {
+  low = 0x811c9dc5
+  high = FNV_PRIME
+  mixText(customerId)
+  mixText(currency)
+  mixNumber(total)
+  for (const { sku, quantity, unitPrice } of items) {
+    mixText(sku)
+    mixNumber(quantity)
+    mixNumber(unitPrice)
+  }
+  return (high & 0x1fffff) * 2 ** 32 + (low >>> 0)
+}
+
+let low = 0
+let high = 0
+
+function mix(code: number): void {
+  low = Math.imul(low ^ code, FNV_PRIME)
+  high = Math.imul(high ^ code, FNV_PRIME) + low
+}
+
+function mixText(text: string): void {
+  for (let index = 0; index < text.length; index++) mix(text.charCodeAt(index))
+  mix(BETWEEN)
+}
+
+/** A whole number up to 2^53, in two halves. */
+function mixNumber(value: number): void {
+  mix(value | 0)
+  mix(Math.floor(value / 2 ** 32))
 }

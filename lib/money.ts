@@ -26,12 +26,16 @@ export function parseDecimal(text: string, fractionDigits = 2): number {
   return sign && minor !== 0 ? -minor : minor
 }
 
+/** Making one is slow, using it is not. */
+const formats = new Map<number, Intl.NumberFormat>()
+
 /** '1,234.56 EUR' for people. */
 export function formatMoney(amountMinor: number, currency: string): string {
   const digits = MINOR_UNIT_DIGITS[currency] ?? 2
-  const amount = (amountMinor / 10 ** digits).toLocaleString('en-GB', {
-    minimumFractionDigits: digits,
-    maximumFractionDigits: digits,
-  })
-  return `${amount} ${currency}`
+  let format = formats.get(digits)
+  if (!format) {
+    format = new Intl.NumberFormat('en-GB', { minimumFractionDigits: digits, maximumFractionDigits: digits })
+    formats.set(digits, format)
+  }
+  return `${format.format(amountMinor / 10 ** digits)} ${currency}`
 }

@@ -1,7 +1,9 @@
 import type { Customer, OrderPlaced, Reason } from './events.ts'
 import { formatMoney, MINOR_UNIT_DIGITS } from './money.ts'
 
-export interface KnownCustomer extends Customer {
+export interface KnownCustomer {
+  /** What goes into the event. */
+  customer: Customer
   blocked: boolean
 }
 
@@ -26,20 +28,18 @@ export function findReasons(
   limitMinor: number,
 ): Reason[] {
   const reasons: Reason[] = []
-  const refuse = (code: string, message: string, line?: number) =>
-    reasons.push(line === undefined ? { code, message } : { code, message, line })
-
-  if (repetition === 'duplicate') refuse('duplicate', `order ${order.orderId} was placed before`)
+  if (repetition === 'duplicate') refuse(reasons, 'duplicate', `order ${order.orderId} was placed before`)
   if (repetition === 'conflict') {
-    refuse('conflict', `order ${order.orderId} was placed before with other content`)
+    refuse(reasons, 'conflict', `order ${order.orderId} was placed before with other content`)
   }
 
   const customer = knowledge.customer(order.customerId)
-  if (!customer) refuse('unknown-customer', `there is no customer ${order.customerId}`)
-  else if (customer.blocked) refuse('blocked-customer', `customer ${order.customerId} is blocked`)
+  if (!customer) refuse(reasons, 'unknown-customer', `there is no customer ${order.customerId}`)
+  else if (customer.blocked) refuse(reasons, 'blocked-customer', `customer ${order.customerId} is blocked`)
 
   if (!(order.currency in MINOR_UNIT_DIGITS)) {
     refuse(
+      reasons,
       'unsupported-currency',
       `${order.currency} is not one of ${Object.keys(MINOR_UNIT_DIGITS).join(', ')}`,
     )
@@ -49,20 +49,32 @@ export function findReasons(
   for (let line = 0; line < order.items.length; line++) {
     const { sku, quantity, unitPrice } = order.items[line]!
     const product = knowledge.product(sku)
-    if (product === 'unknown') refuse('unknown-product', `there is no product ${sku}`, line)
-    if (product === 'withdrawn') refuse('withdrawn-product', `product ${sku} is withdrawn`, line)
-    if (quantity <= 0) refuse('quantity-not-positive', `quantity ${quantity} is not above 0`, line)
-    if (unitPrice < 0) refuse('negative-price', `unit price ${unitPrice} is below 0`, line)
+    if (product === 'unknown') refuse(reasons, 'unknown-product', `there is no product ${sku}`, line)
+    if (product === 'withdrawn') refuse(reasons, 'withdrawn-product', `product ${sku} is withdrawn`, line)
+    if (quantity <= 0) refuse(reasons, 'quantity-not-positive', `quantity ${quantity} is not above 0`, line)
+    if (unitPrice < 0) refuse(reasons, 'negative-price', `unit price ${unitPrice} is below 0`, line)
     sum += quantity * unitPrice
   }
 
-  const money = (minor: number) => formatMoney(minor, order.currency)
   if (order.total !== sum) {
-    refuse('total-mismatch', `total ${money(order.total)} is not the sum of the lines, ${money(sum)}`)
+    refuse(
+      reasons,
+      'total-mismatch',
+      `total ${formatMoney(order.total, order.currency)} is not the sum of the lines, ${formatMoney(sum, order.currency)}`,
+    )
   }
-  if (order.total <= 0) refuse('total-not-positive', `total ${money(order.total)} is not above 0`)
+  if (order.total <= 0)
+    refuse(reasons, 'total-not-positive', `total ${formatMoney(order.total, order.currency)} is not above 0`)
   if (order.total >= limitMinor) {
-    refuse('total-over-limit', `total ${money(order.total)} is not below ${money(limitMinor)}`)
+    refuse(
+      reasons,
+      'total-over-limit',
+      `total ${formatMoney(order.total, order.currency)} is not below ${formatMoney(limitMinor, order.currency)}`,
+    )
   }
   return reasons
+}
+
+function refuse(reasons: Reason[], code: string, message: string, line?: number): void {
+  reasons.push(line === undefined ? { code, message } : { code, message, line })
 }

@@ -150,7 +150,7 @@ export class Processor<Event, State> {
       readUncommitted: false,
       // A paused partition that is resumed waits for the fetch under way.
       maxWaitTimeInMs: 100,
-      maxBytesPerPartition: 1024 * 1024,
+      maxBytesPerPartition: 256 * 1024,
       metadataMaxAge: 60_000,
       // Ours is the only hand that restarts it.
       retry: { restartOnFailure: async () => false },

@@ -10,7 +10,10 @@ const knowledge: Knowledge = {
   customer: (id) =>
     id === 'nobody'
       ? undefined
-      : { id, name: 'N', email: 'n@example.com', tier: 'gold', country: 'DE', blocked: id === 'blocked' },
+      : {
+          customer: { id, name: 'N', email: 'n@example.com', tier: 'gold', country: 'DE' },
+          blocked: id === 'blocked',
+        },
   product: (sku) => (sku === 'gone' ? 'withdrawn' : sku === 'none' ? 'unknown' : 'known'),
 }
 

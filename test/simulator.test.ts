@@ -108,7 +108,10 @@ test('the validator refuses each fault of content by the name that it has here, 
   const { products, customers } = createSimulatedCatalogue()
   const skus = new Set(products.map(({ sku }) => sku))
   const knowledge = {
-    customer: (id: string) => customers.find((customer) => customer.id === id),
+    customer: (id: string) => {
+      const customer = customers.find((candidate) => candidate.id === id)
+      return customer && { customer, blocked: customer.blocked }
+    },
     product: (sku: string) => (skus.has(sku) ? ('known' as const) : ('unknown' as const)),
   }
   for (const [fault, orders] of faulty) {
