@@ -5,9 +5,9 @@ import { formatPosition, headerText, parsePosition, type RawRecord, SOURCE_HEADE
  * What waits to be worked on, above which fetching its partition is paused, and below which it goes on. By bytes
  * too: a few thousand of the largest records would be gigabytes.
  */
-export const PAUSE_ABOVE_RECORDS = 4_000
+export const PAUSE_ABOVE_RECORDS = 1_500
 export const PAUSE_ABOVE_BYTES = 8 * 1024 * 1024
-const RESUME_BELOW_RECORDS = 1_000
+const RESUME_BELOW_RECORDS = 500
 const RESUME_BELOW_BYTES = 2 * 1024 * 1024
 
 /**
