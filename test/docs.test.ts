@@ -1,10 +1,9 @@
-// What the docs tell people to type exists, and without Docker it is run; what they quote stands in the code.
+// What the docs tell people to type exists, and without Docker it is run here; what they quote stands in the code.
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { existsSync, globSync, readFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -18,3 +17,313 @@ import { createLogger } from '../lib/log.ts'
 import { findReasons } from '../lib/orderRules.ts'
 import { createSimulatedCatalogue } from '../lib/simulatedCatalogue.ts'
 import { readAll, testEnvironment } from './harness.ts'
+
+const run = promisify(execFile)
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
+const CLI = read('docs/CLI.md')
+const TROUBLESHOOTING = read('docs/TROUBLESHOOTING.md')
+const BOTH = `${CLI}\n${TROUBLESHOOTING}`
+
+/** What bin/kafka-*.sh of Kafka starts. */
+const CLASS_OF: Record<string, string> = {
+  topics: 'org.apache.kafka.tools.TopicCommand',
+  'consumer-groups': 'org.apache.kafka.tools.consumer.group.ConsumerGroupCommand',
+  'console-consumer': 'org.apache.kafka.tools.consumer.ConsoleConsumer',
+  'console-producer': 'org.apache.kafka.tools.ConsoleProducer',
+  'get-offsets': 'org.apache.kafka.tools.GetOffsetShell',
+  configs: 'kafka.admin.ConfigCommand',
+  transactions: 'org.apache.kafka.tools.TransactionsCommand',
+}
+const DOCKER_FORM = /docker compose exec (?:-T )?kafka \/opt\/kafka\/bin\/kafka-([\w-]+)\.sh/
+const JAVA_FORM = /java -cp '\.data\/kafka-jars-([\w.-]+)\/\*' ([\w.]+)/
+
+/** The fenced blocks in one language. */
+function fences(text: string, language: string): string[] {
+  return [...text.matchAll(/^```(\w*)\n([\s\S]*?)^```$/gm)]
+    .filter(([, found]) => found === language)
+    .map(([, , content]) => content!)
+}
+
+const blocks = fences(CLI, 'sh')
+const commands = blocks.flatMap((block) => block.trim().split('\n'))
+const javaCommands = commands.filter((command) => JAVA_FORM.test(command))
+const orderAssignment = commands.find((command) => command.startsWith('order='))!
+
+/** All Markdown files of the project. */
+function markdownFiles(directory = ROOT): string[] {
+  return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
+    if (entry.name === 'node_modules' || entry.name.startsWith('.')) return []
+    const path = join(directory, entry.name)
+    if (entry.isDirectory()) return markdownFiles(path)
+    return entry.name.endsWith('.md') ? [path] : []
+  })
+}
+
+/** The anchor that GitHub gives a heading. */
+function anchorOf(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+    .replaceAll(' ', '-')
+}
+
+/** Runs all, so many at a time. */
+async function runAll<Item>(items: Item[], atOnce: number, work: (item: Item) => Promise<void>) {
+  const queue = [...items]
+  const worker = async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item)
+  }
+  await Promise.all(Array.from({ length: atOnce }, worker))
+}
+
+describe('the commands of docs/CLI.md', () => {
+  it('say the same with Docker and without, in the bundled version', () => {
+    const inJava = commands
+      .filter((command) => DOCKER_FORM.test(command))
+      .map((command) =>
+        command.replace(DOCKER_FORM, (_, script: string) => {
+          const name = CLASS_OF[script]
+          assert.ok(name, `kafka-${script}.sh`)
+          return `java -cp '.data/kafka-jars-${KAFKA_VERSION}/*' ${name}`
+        }),
+      )
+    assert.deepEqual(javaCommands, inJava)
+    assert.ok(javaCommands.length > 8)
+  })
+
+  it('work without Docker', async (t) => {
+    const { env, config } = await preparePipeline(t)
+    const { stdout: help } = await java(env, `${CLASS_OF['console-consumer']} --help`)
+    assert.match(help, /--timeout-ms/)
+    const said = new Map<string, string>()
+    await runAll(javaCommands, 3, async (command) => {
+      const { stdout, stderr } = await shell(`${adapt(orderAssignment)}\n${adapt(command)}`)
+      assert.doesNotMatch(stdout + stderr, /deprecated/i, command)
+      said.set(command, stdout + stderr)
+    })
+    const saidBy = (part: string) => [...said].find(([command]) => command.includes(part))?.[1] ?? ''
+    assert.match(saidBy('--list'), /orders\.raw/)
+    assert.match(saidBy('--describe --topic'), /PartitionCount: 3/)
+    assert.match(saidBy('--describe --group'), /CURRENT-OFFSET/)
+    assert.match(saidBy('--topic validator.dlq'), /reason:not JSON/)
+    assert.match(saidBy('GetOffsetShell'), /orders\.raw:0:/)
+    assert.match(saidBy('--reset-offsets'), /NEW-OFFSET[\s\S]*orders\.validated/)
+    assert.match(saidBy('describe-producers'), /CurrentTransactionStartOffset/)
+    // The retention was another before: the command sets what the table says.
+    assert.deepEqual((await ensureTopics(config, () => undefined)).drifted, [])
+
+    const { ordersRaw } = config.topics
+    const [placed, ...others] = (await readAll(config, [ordersRaw.name])).get(ordersRaw.name)!
+    assert.equal(others.length, 0)
+    const order = ordersRaw.decode(placed!.value!)
+    assert.equal(placed!.key?.toString(), ordersRaw.keyOf(order))
+    const { customers, products } = createSimulatedCatalogue()
+    const reasons = findReasons(
+      order,
+      'first',
+      {
+        customer: (id) => customers.find((customer) => customer.id === id),
+        product: (sku) => (products.some((product) => product.sku === sku) ? 'known' : 'unknown'),
+      },
+      config.orders.limitMinor,
+    )
+    assert.deepEqual(reasons, [])
+
+    /** To the topics of this test; and reading ends by count where it ends by time for people. */
+    function adapt(command: string): string {
+      return command
+        .replaceAll('localhost:9092', env.KAFKA_BROKERS!)
+        .replace(/(--topic|--group|--entity-name) ([\w.]+)/g, `$1 ${config.topicPrefix}$2`)
+        .replace(/--timeout-ms \d+|--max-messages \d+/, '--max-messages 1')
+    }
+    function shell(command: string) {
+      return run('bash', ['-c', command], { cwd: ROOT, env })
+    }
+  })
+
+  it('replay analytics', async (t) => {
+    const { env } = await preparePipeline(t)
+    const replays = commands.filter((command) => command.startsWith('npx tsx analytics.ts'))
+    assert.equal(replays.length, 2)
+    await runAll(replays, 2, async (command) => {
+      const args = command.split(' ').slice(2)
+      const { stdout } = await run(process.execPath, ['--import', 'tsx', ...args], { cwd: ROOT, env })
+      assert.match(stdout, args.includes('--json') ? /^\{"orders":0,/ : /^orders/)
+    })
+  })
+
+  it('ask the database, by the function that is defined there', async (t) => {
+    const { DATABASE_URL } = await testEnvironment(t)
+    const log = createLogger('test', { level: 'silent', format: 'json', color: false })
+    const database = openDatabase(DATABASE_URL!, 1, log)
+    try {
+      await migrateDatabase(database, log)
+      await database.query("INSERT INTO stock VALUES ('SKU-0001', 3, 2, 1)")
+      await database.query(
+        "INSERT INTO payment_outcomes (order_id, operation, source, event, note) VALUES ('hand-1', 'authorise', 'a/0/0', '{}', 'noted')",
+      )
+    } finally {
+      await database.end()
+    }
+    const q = blocks.find((block) => block.startsWith('q() {'))!
+    const queries = fences(CLI, 'sql')
+    const answers = await Promise.all(
+      queries.map((sql) => run('bash', ['-c', `${q}\nq "$SQL"`], { env: { ...process.env, DATABASE_URL, SQL: sql } })),
+    )
+    assert.equal(answers.length, 3)
+    assert.match(answers[0]!.stdout, /wrong[\s\S]*'0'/)
+    assert.match(answers[1]!.stdout, /payment[\s\S]*noted/)
+  })
+})
+
+describe('the docs', () => {
+  it('name scripts and flags that exist', async () => {
+    const typed = [
+      ...blocks.flatMap((block) => block.split('\n')),
+      ...[...BOTH.matchAll(/`([^`\n]+)`/g)].map(([, code]) => code!),
+    ]
+    const scripts: Record<string, string> = JSON.parse(read('package.json')).scripts
+    const flagsOf = new Map<string, Set<string>>()
+    for (const command of typed) {
+      const flags = [...command.matchAll(/ --([a-z][\w-]*)/g)].map(([, flag]) => flag!)
+      const tsx = /npx tsx (\w\S*\.ts)/.exec(command)?.[1]
+      const npm = /^npm (?:run )?(\S+)/.exec(command)?.[1]
+      const ours = npm !== undefined && scripts[npm]?.split(' ').at(-1)
+      if (/^npm run /.test(command)) assert.ok(ours, command)
+      const script = tsx ?? (ours || undefined)
+      if (script === undefined) continue
+      assert.ok(existsSync(join(ROOT, script)), command)
+      const known = flagsOf.get(script) ?? new Set()
+      for (const flag of flags) known.add(flag)
+      flagsOf.set(script, known)
+    }
+    assert.ok(flagsOf.size >= 5, [...flagsOf.keys()].join())
+    await runAll([...flagsOf], 3, async ([script, flags]) => {
+      if (flags.size === 0) return
+      const { stdout } = await run(process.execPath, ['--import', 'tsx', script, '--help'], { cwd: ROOT })
+      for (const flag of flags) assert.ok(stdout.includes(`--${flag}`), `${script} --${flag}`)
+    })
+    const ensure = /npx tsx -e "[^"]+"/g
+    const inCode = ensure.exec(read('kafkaConfig.ts'))?.[0]
+    for (const [command] of BOTH.matchAll(ensure)) assert.equal(command, inCode)
+  })
+
+  it('link to what is there', () => {
+    const files = markdownFiles()
+    assert.ok(files.length >= 2)
+    for (const file of files) {
+      const text = readFileSync(file, 'utf8').replace(/^```[\s\S]*?^```$/gm, '')
+      for (const [, link] of text.matchAll(/\]\(([^)\s]+)(?: "[^"]*")?\)/g)) {
+        if (/^[a-z]+:/.test(link!)) continue
+        const [path = '', anchor] = decodeURIComponent(link!).split('#')
+        const target = path === '' ? file : resolve(dirname(file), path)
+        const where = `${relative(ROOT, file)}: ${link}`
+        assert.ok(existsSync(target), where)
+        if (anchor === undefined || !target.endsWith('.md')) continue
+        const headings = [...readFileSync(target, 'utf8').matchAll(/^#+ (.+)$/gm)]
+        assert.ok(
+          headings.some(([, heading]) => anchorOf(heading!) === anchor),
+          where,
+        )
+      }
+    }
+  })
+
+  it('name settings that exist', () => {
+    const ofCompose = [...read('docker-compose.yml').matchAll(/\$\{(\w+)/g)].map(([, name]) => name!)
+    const known = new Set([...Object.keys(parseDotenv(read('.env.example'))), ...ofCompose, 'JAVA_HOME'])
+    const named = [...BOTH.matchAll(/\b[A-Z]+(?:_[A-Z0-9]+)+\b/g)].map(([name]) => name)
+    assert.deepEqual(
+      named.filter((name) => !known.has(name)),
+      [],
+    )
+    assert.ok(named.length > 10)
+  })
+
+  it('list the ports that are in the code', async () => {
+    const rows = [...TROUBLESHOOTING.matchAll(/^\| (\d+)(?: to (\d+))? \| (.+?)[,:; |].*$/gm)]
+    const listed = rows.map(([row, first, last, who]) => {
+      return [who, Number(first), last && Number(last), /`(?:[A-Z]+_)+PORT`/.exec(row)?.[0].slice(1, -1)]
+    })
+    const { gateway, healthPort, kafka, databaseUrl } = parseConfig({})
+    const portsTried = Number(/PORTS_TRIED = (\d+)/.exec(read('lib/health.ts'))?.[1])
+    const published = (setting: string) =>
+      Number(new RegExp(`\\$\\{${setting}:-(\\d+)\\}:`).exec(read('docker-compose.yml'))?.[1])
+    const kafkaPort = Number(kafka.brokers[0]?.split(':')[1])
+    const postgresPort = Number(new URL(databaseUrl).port)
+    assert.deepEqual(listed, [
+      ['Kafka', kafkaPort, undefined, 'KAFKA_PORT'],
+      ['PostgreSQL', postgresPort, undefined, 'POSTGRES_PORT'],
+      ['payment', gateway.port, undefined, 'GATEWAY_PORT'],
+      ['health', healthPort, healthPort + portsTried, 'HEALTH_PORT'],
+      ['Kafka', published('KAFKA_UI_PORT'), undefined, 'KAFKA_UI_PORT'],
+    ])
+    assert.equal(published('KAFKA_PORT'), kafkaPort)
+    assert.equal(published('POSTGRES_PORT'), postgresPort)
+    const launcher = read('infra/main.ts')
+    assert.match(launcher, new RegExp(`'kafka-port': .*default: '${kafkaPort}'`))
+    assert.match(launcher, new RegExp(`'postgres-port': .*default: '${postgresPort}'`))
+  })
+
+  it('quote what is said', () => {
+    const said = ['.', 'lib', 'infra']
+      .flatMap((directory) => readdirSync(join(ROOT, directory)).map((name) => join(directory, name)))
+      .filter((path) => path.endsWith('.ts'))
+      .map(read)
+      .join('\n')
+    // Inline code that is a sentence; `…` stands for what differs from time to time.
+    const quotes = [...TROUBLESHOOTING.matchAll(/`([^`\n]* [^`\n]*)`/g)]
+      .map(([, quote]) => quote!)
+      .filter((quote) => !/^(npm|npx|docker|lsof|kill|chmod|apt-get|brew) |^ECONNREFUSED/.test(quote))
+    for (const part of quotes.flatMap((quote) => quote.split('…'))) {
+      assert.ok(said.includes(part.trim()), part)
+    }
+    assert.ok(quotes.length > 10)
+  })
+})
+
+/** Topics with something in each that is read, a retention to be mended, and groups with offsets. */
+async function preparePipeline(
+  t: TestContext,
+): Promise<{ env: Record<string, string | undefined>; config: Config }> {
+  const settings = await testEnvironment(t)
+  const config = parseConfig(settings)
+  await ensureTopics(config, () => undefined)
+  const { ordersRaw, ordersValidated, deadLetters } = config.topics
+  const kafka = createKafka(config, 'test', createLogger('test', config.log))
+  const producer = kafka.producer()
+  await producer.connect()
+  const source = `${ordersRaw.name}/0/0`
+  const record = { topic: ordersRaw.name, partition: 0, offset: 0, readOffset: 0, timestampMs: 0, source }
+  const broken = { ...record, isDone: false, key: Buffer.from('hand-2'), value: Buffer.from('no'), headers: {} }
+  const { topic, ...deadLetter } = toDeadLetter(deadLetters.validator.name, broken, 'not JSON: it says no')
+  await producer.send({ topic, messages: [deadLetter] })
+  await producer.send({ topic: deadLetters.analytics.name, messages: [{ key: 'k', value: '{}' }] })
+  await producer.disconnect()
+  const admin = kafka.admin()
+  await admin.connect()
+  const partitions = [{ partition: 0, offset: '0' }]
+  await admin.setOffsets({ groupId: `${config.topicPrefix}validator`, topic: ordersRaw.name, partitions })
+  await admin.setOffsets({ groupId: `${config.topicPrefix}inventory`, topic: ordersValidated.name, partitions })
+  const configEntries = [{ name: 'retention.ms', value: '1000000' }]
+  await admin.alterConfigs({
+    validateOnly: false,
+    resources: [{ type: 2, name: ordersRaw.name, configEntries }],
+  })
+  await admin.disconnect()
+  await kafkaClasspath()
+  const { command } = await findJava()
+  // One thread of compilation is enough for what runs for a second.
+  const env = {
+    ...process.env,
+    ...settings,
+    JDK_JAVA_OPTIONS: '-XX:TieredStopAtLevel=1',
+    PATH: `${dirname(command)}:${process.env.PATH}`,
+  }
+  return { env, config }
+}
+
+function java(env: Record<string, string | undefined>, command: string) {
+  return run('bash', ['-c', `java -cp '.data/kafka-jars-${KAFKA_VERSION}/*' ${command} || true`], { cwd: ROOT, env })
+}
