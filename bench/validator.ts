@@ -96,7 +96,7 @@ async function measure(env: NodeJS.ProcessEnv, healthUrl: string) {
           node: process.version,
         }
       }
-      await sleep(50)
+      await sleep(100)
     }
   } finally {
     await stopScript(validator)

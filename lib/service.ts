@@ -41,7 +41,7 @@ export const SERVICE_FLAGS = {
   verbose: { type: 'boolean', short: 'v' },
   help: { type: 'boolean', short: 'h' },
 } as const
-const DEFAULT_BATCH_RECORDS = 1_000
+const DEFAULT_BATCH_RECORDS = 2_000
 
 /**
  * Runs a service until it is told to end.

@@ -11,6 +11,8 @@ import { type TransactionRecord, TransactionWriter } from './transaction.ts'
 
 /** When there is nothing to do but to move past control records: they are not worth a transaction each. */
 const TAIL_COMMIT_AFTER_MS = 200
+/** Behind, a transaction waits so many intervals for a full batch: each costs the same, whatever is in it. */
+const CATCHING_UP_FACTOR = 5
 const FIRST_BACKOFF_MS = 50
 const MAX_BACKOFF_MS = 2_000
 /** Batches beyond the position that may still arrive after a seek, before the position itself is in doubt. */
@@ -248,11 +250,17 @@ export class Task<Event, State> {
       if (queued >= work.maxBatchRecords) return
       const sinceBeginMs = Date.now() - this.#lastBeginMs
       const tail = this.#uncommittedOffsets().size > 0
-      const dueAfterMs =
-        queued > 0 ? commitIntervalMs : tail ? TAIL_COMMIT_AFTER_MS : Number.POSITIVE_INFINITY
+      let dueAfterMs = tail ? TAIL_COMMIT_AFTER_MS : Number.POSITIVE_INFINITY
+      if (queued > 0) dueAfterMs = commitIntervalMs * (this.#isBehind ? CATCHING_UP_FACTOR : 1)
       if (sinceBeginMs >= dueAfterMs) return
       await this.#pauseFor(dueAfterMs - sinceBeginMs)
     }
+  }
+
+  /** Whether more lies at the broker than has been fetched. */
+  get #isBehind(): boolean {
+    for (const { position, endOffset } of this.#inputs.values()) if (position < endOffset) return true
+    return false
   }
 
   /** Begins with another input each time: a backlog of one must not keep the others waiting until it is gone. */

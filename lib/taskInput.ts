@@ -5,10 +5,10 @@ import { formatPosition, headerText, parsePosition, type RawRecord, SOURCE_HEADE
  * What waits to be worked on, above which fetching its partition is paused, and below which it goes on. By bytes
  * too: a few thousand of the largest records would be gigabytes.
  */
-export const PAUSE_ABOVE_RECORDS = 1_500
+export const PAUSE_ABOVE_RECORDS = 4_000
 export const PAUSE_ABOVE_BYTES = 8 * 1024 * 1024
-const RESUME_BELOW_RECORDS = 500
-const RESUME_BELOW_BYTES = 2 * 1024 * 1024
+const RESUME_BELOW_RECORDS = 2_500
+const RESUME_BELOW_BYTES = 5 * 1024 * 1024
 
 /**
  * What a task knows of one input topic: where it reads, what waits, and how far it has got.

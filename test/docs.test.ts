@@ -8,13 +8,16 @@ import { describe, it, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { parse as parseDotenv } from 'dotenv'
+import kafkajs from 'kafkajs'
 import { KAFKA_VERSION, kafkaClasspath } from '../infra/kafka.ts'
-import { findJava } from '../infra/kafkaJars.ts'
+import { classArchive, findJava } from '../infra/kafkaJars.ts'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { migrateDatabase, openDatabase } from '../lib/database.ts'
 import { toDeadLetter } from '../lib/deadLetters.ts'
 import { createLogger } from '../lib/log.ts'
 import { findReasons } from '../lib/orderRules.ts'
+import { PRODUCER_FLAGS } from '../lib/producerFlags.ts'
+import { SERVICE_FLAGS } from '../lib/service.ts'
 import { createSimulatedCatalogue } from '../lib/simulatedCatalogue.ts'
 import { readAll, testEnvironment } from './harness.ts'
 
@@ -49,6 +52,20 @@ const blocks = fences(CLI, 'sh')
 const commands = blocks.flatMap((block) => block.trim().split('\n'))
 const javaCommands = commands.filter((command) => JAVA_FORM.test(command))
 const orderAssignment = commands.find((command) => command.startsWith('order='))!
+
+/** These are run, so their flags need no other proof. */
+const isReplay = (command: string) => command.startsWith('npx tsx analytics.ts')
+
+/** Known without starting the script. */
+const FLAGS_OF: Record<string, string[]> = {
+  'producer.ts': Object.keys(PRODUCER_FLAGS),
+  'validator.ts': Object.keys(SERVICE_FLAGS),
+}
+
+async function readFlags(script: string): Promise<string[]> {
+  const { stdout } = await run(process.execPath, ['--import', 'tsx', script, '--help'], { cwd: ROOT })
+  return [...stdout.matchAll(/--([a-z][\w-]*)/g)].map(([, flag]) => flag!)
+}
 
 /** All Markdown files of the project. */
 function markdownFiles(directory = ROOT): string[] {
@@ -94,15 +111,17 @@ describe('the commands of docs/CLI.md', () => {
 
   it('work without Docker', async (t) => {
     const { env, config } = await preparePipeline(t)
-    const { stdout: help } = await java(env, `${CLASS_OF['console-consumer']} --help`)
-    assert.match(help, /--timeout-ms/)
+    const help = await shell(
+      `java -cp '.data/kafka-jars-${KAFKA_VERSION}/*' ${CLASS_OF['console-consumer']} --help 2>&1 || :`,
+    )
+    assert.match(help.stdout, /--timeout-ms/)
     const said = new Map<string, string>()
     await runAll(javaCommands, 3, async (command) => {
       const { stdout, stderr } = await shell(`${adapt(orderAssignment)}\n${adapt(command)}`)
       assert.doesNotMatch(stdout + stderr, /deprecated/i, command)
       said.set(command, stdout + stderr)
     })
-    const saidBy = (part: string) => [...said].find(([command]) => command.includes(part))?.[1] ?? ''
+    const saidBy = (part: string) => said.get(javaCommands.find((command) => command.includes(part))!) ?? ''
     assert.match(saidBy('--list'), /orders\.raw/)
     assert.match(saidBy('--describe --topic'), /PartitionCount: 3/)
     assert.match(saidBy('--describe --group'), /CURRENT-OFFSET/)
@@ -110,7 +129,7 @@ describe('the commands of docs/CLI.md', () => {
     assert.match(saidBy('GetOffsetShell'), /orders\.raw:0:/)
     assert.match(saidBy('--reset-offsets'), /NEW-OFFSET[\s\S]*orders\.validated/)
     assert.match(saidBy('describe-producers'), /CurrentTransactionStartOffset/)
-    // The retention was another before: the command sets what the table says.
+    // It was another before: the command sets what the table says.
     assert.deepEqual((await ensureTopics(config, () => undefined)).drifted, [])
 
     const { ordersRaw } = config.topics
@@ -123,7 +142,10 @@ describe('the commands of docs/CLI.md', () => {
       order,
       'first',
       {
-        customer: (id) => customers.find((customer) => customer.id === id),
+        customer(id) {
+          const customer = customers.find((each) => each.id === id)
+          return customer && { customer: { ...customer, tier: 'standard' as const }, blocked: customer.blocked }
+        },
         product: (sku) => (products.some((product) => product.sku === sku) ? 'known' : 'unknown'),
       },
       config.orders.limitMinor,
@@ -143,12 +165,16 @@ describe('the commands of docs/CLI.md', () => {
   })
 
   it('replay analytics', async (t) => {
-    const { env } = await preparePipeline(t)
-    const replays = commands.filter((command) => command.startsWith('npx tsx analytics.ts'))
+    const settings = await testEnvironment(t)
+    await ensureTopics(parseConfig(settings), () => undefined)
+    const replays = commands.filter(isReplay)
     assert.equal(replays.length, 2)
     await runAll(replays, 2, async (command) => {
       const args = command.split(' ').slice(2)
-      const { stdout } = await run(process.execPath, ['--import', 'tsx', ...args], { cwd: ROOT, env })
+      const { stdout } = await run(process.execPath, ['--import', 'tsx', ...args], {
+        cwd: ROOT,
+        env: { ...process.env, ...settings },
+      })
       assert.match(stdout, args.includes('--json') ? /^\{"orders":0,/ : /^orders/)
     })
   })
@@ -169,7 +195,9 @@ describe('the commands of docs/CLI.md', () => {
     const q = blocks.find((block) => block.startsWith('q() {'))!
     const queries = fences(CLI, 'sql')
     const answers = await Promise.all(
-      queries.map((sql) => run('bash', ['-c', `${q}\nq "$SQL"`], { env: { ...process.env, DATABASE_URL, SQL: sql } })),
+      queries.map((sql) =>
+        run('bash', ['-c', `${q}\nq "$SQL"`], { env: { ...process.env, DATABASE_URL, SQL: sql } }),
+      ),
     )
     assert.equal(answers.length, 3)
     assert.match(answers[0]!.stdout, /wrong[\s\S]*'0'/)
@@ -180,7 +208,7 @@ describe('the commands of docs/CLI.md', () => {
 describe('the docs', () => {
   it('name scripts and flags that exist', async () => {
     const typed = [
-      ...blocks.flatMap((block) => block.split('\n')),
+      ...commands.filter((command) => !isReplay(command)),
       ...[...BOTH.matchAll(/`([^`\n]+)`/g)].map(([, code]) => code!),
     ]
     const scripts: Record<string, string> = JSON.parse(read('package.json')).scripts
@@ -200,9 +228,8 @@ describe('the docs', () => {
     }
     assert.ok(flagsOf.size >= 5, [...flagsOf.keys()].join())
     await runAll([...flagsOf], 3, async ([script, flags]) => {
-      if (flags.size === 0) return
-      const { stdout } = await run(process.execPath, ['--import', 'tsx', script, '--help'], { cwd: ROOT })
-      for (const flag of flags) assert.ok(stdout.includes(`--${flag}`), `${script} --${flag}`)
+      const known = flags.size === 0 ? [] : (FLAGS_OF[script] ?? (await readFlags(script)))
+      for (const flag of flags) assert.ok(known.includes(flag), `${script} --${flag}`)
     })
     const ensure = /npx tsx -e "[^"]+"/g
     const inCode = ensure.exec(read('kafkaConfig.ts'))?.[0]
@@ -273,9 +300,13 @@ describe('the docs', () => {
       .map(read)
       .join('\n')
     // Inline code that is a sentence; `…` stands for what differs from time to time.
-    const quotes = [...TROUBLESHOOTING.matchAll(/`([^`\n]* [^`\n]*)`/g)]
+    const quotes = [...TROUBLESHOOTING.replace(/^```[\s\S]*?^```$/gm, '').matchAll(/`([^`]+)`/g)]
       .map(([, quote]) => quote!)
-      .filter((quote) => !/^(npm|npx|docker|lsof|kill|chmod|apt-get|brew) |^ECONNREFUSED/.test(quote))
+
+      .filter(
+        (quote) =>
+          quote.includes(' ') && !/^(npm|npx|docker|lsof|kill|chmod|apt-get|brew) |^ECONNREFUSED/.test(quote),
+      )
     for (const part of quotes.flatMap((quote) => quote.split('…'))) {
       assert.ok(said.includes(part.trim()), part)
     }
@@ -292,38 +323,53 @@ async function preparePipeline(
   await ensureTopics(config, () => undefined)
   const { ordersRaw, ordersValidated, deadLetters } = config.topics
   const kafka = createKafka(config, 'test', createLogger('test', config.log))
-  const producer = kafka.producer()
+  const producer = kafka.producer({ transactionalId: `${config.topicPrefix}docs`, idempotent: true, maxInFlightRequests: 1 })
   await producer.connect()
   const source = `${ordersRaw.name}/0/0`
   const record = { topic: ordersRaw.name, partition: 0, offset: 0, readOffset: 0, timestampMs: 0, source }
-  const broken = { ...record, isDone: false, key: Buffer.from('hand-2'), value: Buffer.from('no'), headers: {} }
+  const broken = {
+    ...record,
+    isDone: false,
+    key: Buffer.from('hand-2'),
+    value: Buffer.from('no'),
+    headers: {},
+  }
   const { topic, ...deadLetter } = toDeadLetter(deadLetters.validator.name, broken, 'not JSON: it says no')
   await producer.send({ topic, messages: [deadLetter] })
-  await producer.send({ topic: deadLetters.analytics.name, messages: [{ key: 'k', value: '{}' }] })
+  await producer.send({ topic: ordersValidated.name, messages: [{ key: 'hand-1', value: '{}' }] })
+  const partitions = [{ partition: 0, offset: '0' }]
+  for (const [group, topic] of [
+    ['validator', ordersRaw.name],
+    ['inventory', ordersValidated.name],
+  ] as const) {
+    const transaction = await producer.transaction()
+    const consumerGroupId = config.topicPrefix + group
+    await transaction.sendOffsets({ consumerGroupId, topics: [{ topic, partitions }] })
+    await transaction.commit()
+  }
   await producer.disconnect()
   const admin = kafka.admin()
   await admin.connect()
-  const partitions = [{ partition: 0, offset: '0' }]
-  await admin.setOffsets({ groupId: `${config.topicPrefix}validator`, topic: ordersRaw.name, partitions })
-  await admin.setOffsets({ groupId: `${config.topicPrefix}inventory`, topic: ordersValidated.name, partitions })
-  const configEntries = [{ name: 'retention.ms', value: '1000000' }]
-  await admin.alterConfigs({
-    validateOnly: false,
-    resources: [{ type: 2, name: ordersRaw.name, configEntries }],
-  })
+  const orders = { type: kafkajs.ConfigResourceTypes.TOPIC, name: ordersRaw.name }
+  const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [orders] })
+  // What is left out goes back to the broker's default.
+  const configEntries = resources[0]!.configEntries
+    .filter(({ isDefault }) => !isDefault)
+    .map(({ configName, configValue }) => ({
+      name: configName,
+      value: configName === 'retention.ms' ? '1000000' : configValue,
+    }))
+  await admin.alterConfigs({ validateOnly: false, resources: [{ ...orders, configEntries }] })
   await admin.disconnect()
   await kafkaClasspath()
-  const { command } = await findJava()
-  // One thread of compilation is enough for what runs for a second.
+  const found = await findJava()
+  const archive = classArchive(found)
   const env = {
     ...process.env,
     ...settings,
-    JDK_JAVA_OPTIONS: '-XX:TieredStopAtLevel=1',
-    PATH: `${dirname(command)}:${process.env.PATH}`,
+    // For what runs for a second: little compilation, and the classes that the broker has put by.
+    JDK_JAVA_OPTIONS: `-XX:TieredStopAtLevel=1 -XX:+UseSerialGC ${existsSync(archive) ? `-XX:SharedArchiveFile=${archive}` : ''}`,
+    PATH: found.command === 'java' ? process.env.PATH : `${dirname(found.command)}:${process.env.PATH}`,
   }
   return { env, config }
-}
-
-function java(env: Record<string, string | undefined>, command: string) {
-  return run('bash', ['-c', `java -cp '.data/kafka-jars-${KAFKA_VERSION}/*' ${command} || true`], { cwd: ROOT, env })
 }
