@@ -144,7 +144,9 @@ describe('the commands of docs/CLI.md', () => {
       {
         customer(id) {
           const customer = customers.find((each) => each.id === id)
-          return customer && { customer: { ...customer, tier: 'standard' as const }, blocked: customer.blocked }
+          return (
+            customer && { customer: { ...customer, tier: 'standard' as const }, blocked: customer.blocked }
+          )
         },
         product: (sku) => (products.some((product) => product.sku === sku) ? 'known' : 'unknown'),
       },
@@ -323,8 +325,15 @@ async function preparePipeline(
   await ensureTopics(config, () => undefined)
   const { ordersRaw, ordersValidated, deadLetters } = config.topics
   const kafka = createKafka(config, 'test', createLogger('test', config.log))
-  const producer = kafka.producer({ transactionalId: `${config.topicPrefix}docs`, idempotent: true, maxInFlightRequests: 1 })
-  await producer.connect()
+  const producer = kafka.producer({
+    transactionalId: `${config.topicPrefix}docs`,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  })
+  const admin = kafka.admin()
+  t.after(() => Promise.all([producer.disconnect(), admin.disconnect()]))
+  await Promise.all([producer.connect(), admin.connect()])
+
   const source = `${ordersRaw.name}/0/0`
   const record = { topic: ordersRaw.name, partition: 0, offset: 0, readOffset: 0, timestampMs: 0, source }
   const broken = {
@@ -335,21 +344,20 @@ async function preparePipeline(
     headers: {},
   }
   const { topic, ...deadLetter } = toDeadLetter(deadLetters.validator.name, broken, 'not JSON: it says no')
-  await producer.send({ topic, messages: [deadLetter] })
-  await producer.send({ topic: ordersValidated.name, messages: [{ key: 'hand-1', value: '{}' }] })
+  // One transaction, which also makes the groups: admin.setOffsets() takes seconds for each.
+  const transaction = await producer.transaction()
+  await transaction.send({ topic, messages: [deadLetter] })
+  await transaction.send({ topic: ordersValidated.name, messages: [{ key: 'hand-1', value: '{}' }] })
   const partitions = [{ partition: 0, offset: '0' }]
-  for (const [group, topic] of [
+  for (const [group, read] of [
     ['validator', ordersRaw.name],
     ['inventory', ordersValidated.name],
   ] as const) {
-    const transaction = await producer.transaction()
     const consumerGroupId = config.topicPrefix + group
-    await transaction.sendOffsets({ consumerGroupId, topics: [{ topic, partitions }] })
-    await transaction.commit()
+    await transaction.sendOffsets({ consumerGroupId, topics: [{ topic: read, partitions }] })
   }
-  await producer.disconnect()
-  const admin = kafka.admin()
-  await admin.connect()
+  await transaction.commit()
+
   const orders = { type: kafkajs.ConfigResourceTypes.TOPIC, name: ordersRaw.name }
   const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [orders] })
   // What is left out goes back to the broker's default.
@@ -360,7 +368,6 @@ async function preparePipeline(
       value: configName === 'retention.ms' ? '1000000' : configValue,
     }))
   await admin.alterConfigs({ validateOnly: false, resources: [{ ...orders, configEntries }] })
-  await admin.disconnect()
   await kafkaClasspath()
   const found = await findJava()
   const archive = classArchive(found)
