@@ -60,11 +60,12 @@ export async function until(
   what: string,
   isSo: () => boolean | Promise<boolean>,
   deadlineMs = 30_000,
+  pollMs = 20,
 ): Promise<void> {
   const endMs = Date.now() + deadlineMs
   while (!(await isSo())) {
     if (Date.now() > endMs) throw new Error(`not within ${deadlineMs} ms: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await new Promise((resolve) => setTimeout(resolve, pollMs))
   }
 }
 
@@ -125,6 +126,9 @@ export async function readTally(config: Config): Promise<Tally> {
   return tally
 }
 
+/** Reading all topics takes a while and the processor with it: whoever waits for what it shows looks less often. */
+export const READ_ALL_POLL_MS = 300
+
 /** Waits until so many orders were placed and each has come to all of its ends, once. */
 export async function untilDrained(config: Config, orders: number, deadlineMs = 60_000): Promise<Tally> {
   let tally = new Tally(config.topics)
@@ -141,6 +145,7 @@ export async function untilDrained(config: Config, orders: number, deadlineMs = 
       return tally.isEven && tally.figures.placed === orders
     },
     deadlineMs,
+    READ_ALL_POLL_MS,
   ).catch((error) => {
     throw new Error(`${error.message}: ${JSON.stringify(tally.figures)} ${tally.complaints().join('; ')}`)
   })

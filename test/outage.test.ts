@@ -8,7 +8,15 @@ import { freePort } from '../infra/ports.ts'
 import { postgresUrl, startPostgres } from '../infra/postgres.ts'
 import { ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { ended, stopScript } from '../lib/childProcesses.ts'
-import { type RunningScript, readAll, readTally, runScript, until, untilDrained } from './harness.ts'
+import {
+  READ_ALL_POLL_MS,
+  type RunningScript,
+  readAll,
+  readTally,
+  runScript,
+  until,
+  untilDrained,
+} from './harness.ts'
 
 const SERVICES = ['validator', 'inventoryService', 'paymentService']
 
@@ -82,14 +90,24 @@ describe('with Kafka, PostgreSQL or the gateway away', () => {
     const producer = runScript(t, 'producer', setup.env, ['--rate', '60'])
     await until('payment waits for the gateway', () => says(services[2]!, /payment gateway is not available/))
     let gateway = setup.gateway()
-    await until('payments flow', async () => (await readTally(config)).figures.authorised > 20)
+    await until(
+      'payments flow',
+      async () => (await readTally(config)).figures.authorised > 20,
+      60_000,
+      READ_ALL_POLL_MS,
+    )
 
     // Each is killed in the middle, with orders coming, and comes back.
     await kill(kafka)
     await until('all have noticed', () => services.every((service) => says(service, /Kafka: .* - waiting/)))
     kafka = await setup.kafka()
     const before = (await readTally(config)).figures.authorised
-    await until('payments flow again', async () => (await readTally(config)).figures.authorised > before + 20)
+    await until(
+      'payments flow again',
+      async () => (await readTally(config)).figures.authorised > before + 20,
+      60_000,
+      READ_ALL_POLL_MS,
+    )
 
     const noticed = linesLike(services[1]!, /PostgreSQL is not available/)
     await kill(postgres)
@@ -108,6 +126,8 @@ describe('with Kafka, PostgreSQL or the gateway away', () => {
     await until(
       'payments flow once more',
       async () => (await readTally(config)).figures.authorised > paid + 20,
+      60_000,
+      READ_ALL_POLL_MS,
     )
     producer.child.kill('SIGTERM')
     assert.equal(await ended(producer.child), 0)

@@ -5,7 +5,7 @@ import { migrateDatabase, openDatabase } from '../lib/database.ts'
 import type { OrderPlaced, OrderRejected, OrderValidated } from '../lib/events.ts'
 import { createLogger } from '../lib/log.ts'
 import { headerText } from '../lib/record.ts'
-import { readAll, runScript, testEnvironment, until } from './harness.ts'
+import { READ_ALL_POLL_MS, readAll, runScript, testEnvironment, until } from './harness.ts'
 
 let count = 0
 
@@ -87,11 +87,16 @@ async function ends(config: Config) {
 
 async function untilEnded(config: Config, records: number): Promise<void> {
   const { ordersValidated, ordersRejected, deadLetters } = config.topics
-  await until(`${records} records came to an end`, async () => {
-    const topics = [ordersValidated.name, ordersRejected.name, deadLetters.validator.name]
-    const found = await readAll(config, topics)
-    return [...found.values()].reduce((sum, { length }) => sum + length, 0) >= records
-  })
+  await until(
+    `${records} records came to an end`,
+    async () => {
+      const topics = [ordersValidated.name, ordersRejected.name, deadLetters.validator.name]
+      const found = await readAll(config, topics)
+      return [...found.values()].reduce((sum, { length }) => sum + length, 0) >= records
+    },
+    30_000,
+    READ_ALL_POLL_MS,
+  )
 }
 
 describe('the validator', () => {
