@@ -19,8 +19,8 @@ export type Environment = Record<string, string | undefined>
 export interface Config {
   kafka: {
     brokers: string[]
-    ssl: KafkaConfig['ssl']
-    sasl: SASLOptions | undefined
+    /** TLS and SASL, as far as the cluster asks for them. */
+    security: Pick<KafkaConfig, 'ssl' | 'sasl'>
     sessionTimeoutMs: number
     commitIntervalMs: number
   }
@@ -113,7 +113,7 @@ export function parseConfig(env: Environment): Config {
   return {
     kafka: {
       brokers,
-      ...readSecurity(env, oneOf),
+      security: readSecurity(env, oneOf),
       // Below 6 s a default broker refuses the group; above it a killed instance stalls its partitions longer.
       sessionTimeoutMs: number('SESSION_TIMEOUT_MS', 6_000, 1_000, 300_000),
       commitIntervalMs: number('COMMIT_INTERVAL_MS', 50, 0, 5_000),
@@ -193,7 +193,7 @@ export function readRate(env: Environment = readEnvironment()): number {
 type OneOf = <Choice extends string>(name: string, fallback: Choice, choices: readonly Choice[]) => Choice
 
 /** TLS and SASL for a cluster that asks for them. */
-function readSecurity(env: Environment, oneOf: OneOf): Pick<Config['kafka'], 'ssl' | 'sasl'> {
+function readSecurity(env: Environment, oneOf: OneOf): Config['kafka']['security'] {
   const readFile = (name: string): string | undefined => {
     const file = env[name]?.trim()
     if (!file) return undefined
@@ -206,12 +206,11 @@ function readSecurity(env: Environment, oneOf: OneOf): Pick<Config['kafka'], 'ss
     cert: readFile('KAFKA_TLS_CERT_FILE'),
     key: readFile('KAFKA_TLS_KEY_FILE'),
   }
-  const ssl = tls
-    ? Object.fromEntries(Object.entries(given).filter(([, pem]) => pem !== undefined))
-    : undefined
+  const pems = Object.fromEntries(Object.entries(given).filter(([, pem]) => pem !== undefined))
+  const ssl = tls ? { ssl: pems } : {}
 
   const mechanism = oneOf('KAFKA_SASL_MECHANISM', 'none', ['none', 'plain', 'scram-sha-256', 'scram-sha-512'])
-  if (mechanism === 'none') return { ssl, sasl: undefined }
+  if (mechanism === 'none') return ssl
   const { KAFKA_SASL_USERNAME: username, KAFKA_SASL_PASSWORD: password } = env
   if (!username || !password) {
     throw new ConfigurationError(
@@ -219,7 +218,7 @@ function readSecurity(env: Environment, oneOf: OneOf): Pick<Config['kafka'], 'ss
     )
   }
   // The three mechanisms have the same shape, which the type of kafkajs does not see through.
-  return { ssl, sasl: { mechanism, username, password } as SASLOptions }
+  return { ...ssl, sasl: { mechanism, username, password } as SASLOptions }
 }
 
 /**
@@ -228,12 +227,11 @@ function readSecurity(env: Environment, oneOf: OneOf): Pick<Config['kafka'], 'ss
  * the transaction aborts.
  */
 export function createKafka(config: Config, clientId: string, logger: Logger): Kafka {
-  const { brokers, ssl, sasl } = config.kafka
+  const { brokers, security } = config.kafka
   return new Kafka({
     clientId,
     brokers,
-    ...(ssl ? { ssl } : {}),
-    ...(sasl ? { sasl } : {}),
+    ...security,
     connectionTimeout: 3_000,
     requestTimeout: 15_000,
     // CONCURRENT_TRANSACTIONS is answered while the markers of the transaction before are written, which takes a

@@ -1,6 +1,7 @@
 // Finds or starts the Kafka and the PostgreSQL that `npm start` uses, and says which it was:
 // the one that answers; else Docker's, if an engine runs; else one of our own on this machine.
 
+import type { KafkaConfig } from 'kafkajs'
 import pg from 'pg'
 import { type AskDocker, COMPOSE_CLUSTER_ID, findDocker } from './compose.ts'
 import { askClusterId, KAFKA_VERSION, startKafka, storedClusterId } from './kafka.ts'
@@ -12,6 +13,8 @@ type Say = (line: string) => void
 
 export interface BringUpOptions {
   readonly brokers: string[]
+  /** What the brokers ask of a client. */
+  readonly security?: Pick<KafkaConfig, 'ssl' | 'sasl'>
   readonly databaseUrl: string
   readonly dataDir: string
   readonly say: Say
@@ -73,7 +76,7 @@ async function bringUpKafka(
   options: BringUpOptions,
   docker: AskDocker,
 ): Promise<Part<Infrastructure['kafka']>> {
-  const { brokers, dataDir, say } = options
+  const { brokers, security, dataDir, say } = options
   const addresses = brokers.map(readAddress)
   const first = addresses[0]
   if (first === undefined)
@@ -83,7 +86,7 @@ async function bringUpKafka(
     Boolean,
   )
   if (listening) {
-    const clusterId = await retry(() => askClusterId(brokers))
+    const clusterId = await retry(() => askClusterId(brokers, security))
     if (clusterId !== undefined) {
       const known = await describeCluster(clusterId, dataDir)
       say(`Kafka: ${known.how} on ${brokers.join(', ')}, ${known.version}, cluster ${clusterId}.`)
@@ -109,7 +112,7 @@ async function bringUpKafka(
   const composeUp = await docker()
   if (composeUp !== undefined) {
     const stop = await composeUp('kafka', { KAFKA_PORT: String(first.port) })
-    const clusterId = await retry(() => askClusterId(brokers))
+    const clusterId = await retry(() => askClusterId(brokers, security))
     if (clusterId === undefined) {
       await stop()
       throw new InfrastructureError(

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Kafka, logLevel } from 'kafkajs'
+import { Kafka, type KafkaConfig, logLevel } from 'kafkajs'
 import { classArchive, findJava, type Java, KAFKA_VERSION, kafkaClasspath } from './kafkaJars.ts'
 import {
   archiveOptions,
@@ -51,9 +51,14 @@ const STOP_TIMEOUT_MS = 30_000
 const ORPHAN_TIMEOUT_MS = 20_000
 
 /** The id of the cluster that answers there, or undefined if none does. Asks once. */
-export async function askClusterId(brokers: string[], timeoutMs = 2_000): Promise<string | undefined> {
+export async function askClusterId(
+  brokers: string[],
+  security: Pick<KafkaConfig, 'ssl' | 'sasl'> = {},
+  timeoutMs = 2_000,
+): Promise<string | undefined> {
   const admin = new Kafka({
     brokers,
+    ...security,
     clientId: 'infra',
     logLevel: logLevel.NOTHING,
     connectionTimeout: timeoutMs,

@@ -56,6 +56,7 @@ export class PipelineRun {
     const say = (line: string) => this.#table.print(line)
     this.#infrastructure = await bringUpInfrastructure({
       brokers: config.kafka.brokers,
+      security: config.kafka.security,
       databaseUrl: config.databaseUrl,
       dataDir: DATA_DIRECTORY,
       say,

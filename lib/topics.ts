@@ -84,7 +84,7 @@ function defineRawTopic(name: string): TopicSettings {
   return { name, layout: 'orders', cleanup: 'delete', retentionMs: 30 * DAY_MS, maxMessageBytes: 5 * MIB }
 }
 
-/** The consumer groups, named after their scripts, that have dead letters and a retry topic of their own. */
+/** The consumer groups that have dead letters and a retry topic of their own. */
 export const GROUPS = ['validator', 'inventory', 'payment', 'analytics'] as const
 export type GroupName = (typeof GROUPS)[number]
 
