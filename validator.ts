@@ -44,7 +44,8 @@ await runService(
       inputs: [ordersRaw],
       outputs: [ordersValidated, ordersRejected],
       createState: () => new DedupeWindow(config.dedupe),
-      readBack: { orders: config.dedupe.maxOrders, ageMs: config.dedupe.maxAgeMs },
+      // By number alone: the window goes by the age of records, and after an outage these are older than they seem.
+      readBack: { orders: config.dedupe.maxOrders, ageMs: Number.POSITIVE_INFINITY },
       remember: (window: DedupeWindow, { event, source, timestampMs }: InputRecord<OrderPlaced>) =>
         void window.admit(event, source, timestampMs),
       handle: decide,

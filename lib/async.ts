@@ -14,6 +14,8 @@ export async function untilAborted<Result>(
   wanted: Promise<Result>,
   signal: AbortSignal,
 ): Promise<Result | undefined> {
+  // What it comes to when nobody waits any more is of no interest, and must not end the process.
+  wanted.catch(() => undefined)
   if (signal.aborted) return undefined
   let listener!: () => void
   const aborted = new Promise<undefined>((resolve) => {

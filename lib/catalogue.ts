@@ -42,7 +42,6 @@ export class Catalogue {
     const catalogue = new Catalogue(options)
     await new Promise<void>((resolve, reject) => {
       const { topic, signal, log } = options
-      signal.addEventListener('abort', () => resolve(), { once: true })
       readTopics({
         kafka: options.createKafka('catalogue'),
         topics: [topic.name],
@@ -54,7 +53,7 @@ export class Catalogue {
           for (const record of records) catalogue.#apply(record)
         },
         onCaughtUp: resolve,
-      }).catch(reject)
+      }).then(() => resolve(), reject)
     })
     options.log.info(`knows ${catalogue.size} products`)
     return catalogue
@@ -119,7 +118,7 @@ export class Catalogue {
     const endOffset = await this.#fetchEnd()
     const deadlineMs = Date.now() + FRESH_LOOK_MS
     while (this.#position < endOffset) {
-      if (Date.now() > deadlineMs) {
+      if (Date.now() > deadlineMs || this.#options.signal.aborted) {
         throw new UnavailableError('product catalogue', new Error(`at ${this.#position} of ${endOffset}`))
       }
       await sleep(5, this.#options.signal)

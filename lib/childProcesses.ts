@@ -7,7 +7,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const FIRST_BACKOFF_MS = 500
 const MAX_BACKOFF_MS = 15_000
 /** Longer than a service takes to finish what it has in hand. */
-const STOP_DEADLINE_MS = 20_000
+const STOP_DEADLINE_MS = 35_000
 
 export interface ScriptOptions {
   script: string

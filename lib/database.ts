@@ -26,6 +26,9 @@ export function openDatabase(url: string, connections: number, log: Logger): Dat
     connectionString: url,
     max: connections,
     connectionTimeoutMillis: 5_000,
+    // Ours, beside the server's: a host that vanishes says nothing.
+    query_timeout: 10_000,
+    keepAlive: true,
     options:
       '-c lock_timeout=5000 -c statement_timeout=5000 -c idle_in_transaction_session_timeout=3000 -c timezone=UTC',
   })
@@ -56,10 +59,15 @@ export async function migrateDatabase(database: Database, log: Logger, signal?: 
 }
 
 async function runMigrations(database: Database): Promise<void> {
-  const client = await database.connect()
+  // Of its own, without the time limits: whoever waits for the one that migrates waits long. The lock ends with it.
+  const client = new pg.Client({
+    connectionString: database.options.connectionString!,
+    connectionTimeoutMillis: 5_000,
+  })
+  // What breaks is told by the statement under way.
+  client.on('error', () => undefined)
+  await client.connect()
   try {
-    // Whoever waits for the one that migrates waits longer than a statement may usually take.
-    await client.query('SET lock_timeout = 60000; SET statement_timeout = 60000')
     await client.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK])
     await migrate({
       dbClient: client,
@@ -71,8 +79,7 @@ async function runMigrations(database: Database): Promise<void> {
       logger: { debug: () => undefined, info: () => undefined, warn: console.warn, error: () => undefined },
     })
   } finally {
-    // Closed, not returned: the lock and the settings end with it.
-    client.release(true)
+    await client.end()
   }
 }
 
@@ -85,17 +92,24 @@ export async function inTransaction<Result>(
   database: Database,
   work: (client: Client) => Promise<Result>,
 ): Promise<Result> {
-  let client: Client | undefined
+  const client = await attempt(() => database.connect())
   try {
-    client = await database.connect()
-    await client.query('BEGIN')
+    await attempt(() => client.query('BEGIN'))
     const result = await work(client)
-    await client.query('COMMIT')
+    await attempt(() => client.query('COMMIT'))
     client.release()
     return result
   } catch (error) {
     // Closing the connection rolls back, and works when the connection is what broke.
-    client?.release(true)
+    client.release(true)
+    throw error
+  }
+}
+
+async function attempt<Result>(operation: () => Promise<Result>): Promise<Result> {
+  try {
+    return await operation()
+  } catch (error) {
     throw classify(error)
   }
 }
@@ -105,36 +119,17 @@ export async function query<Row extends pg.QueryResultRow>(
   database: Database | Client,
   statement: pg.QueryConfig,
 ): Promise<Row[]> {
-  try {
-    return (await database.query<Row>(statement)).rows
-  } catch (error) {
-    throw classify(error)
-  }
+  return (await attempt(() => database.query<Row>(statement))).rows
 }
 
 /**
- * What can be tried again: everything but data that PostgreSQL will never take (class 22: a value out of range or
- * of the wrong form; class 23 apart from unique violations: a constraint). A unique violation means that somebody
- * else did the same at the same time, and a second look will find it. A missing table is no fault of a record.
+ * What the driver throws can be tried again (a connection breaks in a hundred ways), but for data that PostgreSQL will
+ * never take (class 22: a value out of range or of the wrong form; class 23 apart from unique violations: a
+ * constraint). A unique violation means that somebody else did the same at the same time, and a second look will find
+ * it. A missing table is no fault of a record.
  */
-export function classify(error: unknown): unknown {
-  if (error instanceof UnavailableError) return error
-  const code = (error as { code?: unknown } | null)?.code
-  const isFromDriver =
-    error instanceof pg.DatabaseError || error instanceof AggregateError || isConnectionError(error)
-  if (!isFromDriver) return error
-  const isDataError = typeof code === 'string' && /^2[23]/.test(code) && code !== '23505'
+function classify(error: unknown): unknown {
+  const code = error instanceof pg.DatabaseError ? error.code : undefined
+  const isDataError = code !== undefined && /^2[23]/.test(code) && code !== '23505'
   return isDataError ? error : new UnavailableError('PostgreSQL', error)
-}
-
-/** pg reports broken connections as plain errors, some with a system code and some with a message alone. */
-function isConnectionError(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
-  const { code } = error as { code?: string }
-  return (
-    /^(ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EHOSTUNREACH|EAI_AGAIN)/.test(code ?? '') ||
-    /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|not queryable/.test(
-      error.message,
-    )
-  )
 }

@@ -1,3 +1,4 @@
+import type { IHeaders } from 'kafkajs'
 import { UnusableRecordError } from './errors.ts'
 import { headerText, type InputRecord, type RawRecord, SOURCE_HEADER } from './record.ts'
 import type { Topic } from './topics.ts'
@@ -13,7 +14,7 @@ export function toDeadLetter(topic: string, record: RawRecord, reason: string): 
     key: record.key,
     value: record.value,
     headers: {
-      ...record.headers,
+      ...withoutNulls(record.headers),
       [SOURCE_HEADER]: record.source,
       topic: record.topic,
       partition: String(record.partition),
@@ -45,4 +46,13 @@ export function decodeRecord<Event>(
     throw new UnusableRecordError(`key '${record.key.toString().slice(0, 80)}' is not '${wanted}'`)
   }
   return { topic: from, partition, offset, timestampMs, source, event }
+}
+
+/** kafkajs reads headers without a value and cannot write them: they come out empty. */
+function withoutNulls(headers: IHeaders): IHeaders {
+  const filled = Object.entries(headers).map(([name, value]) => [
+    name,
+    Array.isArray(value) ? value.map((one) => one ?? '') : (value ?? ''),
+  ])
+  return Object.fromEntries(filled)
 }

@@ -11,7 +11,7 @@ interface Sighting {
  * key, all of its repetitions come to the same partition.
  *
  * What it holds depends on the records alone, not on when they are read, so a window that is rebuilt by reading
- * back answers as the one before.
+ * back answers as the one before, as far as it was read back.
  */
 export class DedupeWindow {
   readonly #maxOrders: number

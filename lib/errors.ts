@@ -26,12 +26,10 @@ export class ConfigurationError extends PipelineError {
 export class UnavailableError extends PipelineError {
   readonly code = 'UNAVAILABLE'
   readonly canRetry = true
-  /** Who does not answer, as a person would call it: 'PostgreSQL', 'payment gateway'. */
-  readonly dependency: string
 
+  /** @param dependency who does not answer, as a person would call it: 'PostgreSQL', 'payment gateway' */
   constructor(dependency: string, cause: unknown) {
     super(`${dependency} is not available: ${describe(cause)}`, { cause })
-    this.dependency = dependency
   }
 }
 

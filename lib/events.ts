@@ -6,7 +6,7 @@
  * same order, so a reader can recognise a repetition; `occurredAt` is when; money is in minor units and prices
  * include tax; times are ISO 8601 in UTC with milliseconds.
  */
-import Type, { type Static, type TProperties, type TSchema } from 'typebox'
+import Type, { type Static, type TProperties } from 'typebox'
 import { Format } from 'typebox/format'
 
 const UTC_MILLISECONDS =
@@ -146,5 +146,3 @@ export type PaymentEvent = Static<typeof PaymentEvent>
 export function eventIdOf(orderId: string, type: string, occurrence?: string): string {
   return occurrence === undefined ? `${orderId}/${type}` : `${orderId}/${type}/${occurrence}`
 }
-
-export type EventOf<Schema extends TSchema> = Static<Schema>

@@ -11,7 +11,7 @@ import { ConfigurationError } from './errors.ts'
 import { eventIdOf } from './events.ts'
 import { type RetailContent, type RetailLine, readRetailLines } from './onlineRetailLine.ts'
 import type { Catalogue, CatalogueCustomer, CatalogueProduct } from './registration.ts'
-import { MAX_EVENT_BYTES } from './topics.ts'
+import { MAX_ORDER_BYTES } from './topics.ts'
 
 /** Who buys when the history does not say. */
 export const GUEST_ID = 'guest'
@@ -19,7 +19,7 @@ const CURRENCY = 'GBP'
 /** Hundreds of times what the whole history orders. */
 const STOCK = { quantity: 1_000_000_000, lowLevel: 0 }
 /** Above this the topic would not take the record: it goes without its lines, which is no order either. */
-const MAX_RECORD_BYTES = 2 * MAX_EVENT_BYTES
+const MAX_RECORD_BYTES = 2 * MAX_ORDER_BYTES
 
 /** What is in a file. */
 export interface Survey {

@@ -13,6 +13,9 @@ export interface Knowledge {
   product(sku: string): 'known' | 'withdrawn' | 'unknown'
 }
 
+/** An order of thousands of lines can be wrong in each: what is said of it must fit into a record. */
+export const MAX_REASONS = 200
+
 /** Whether the order id was seen before within the window, and with the same content. */
 export type Repetition = 'first' | 'duplicate' | 'conflict'
 
@@ -72,7 +75,9 @@ export function findReasons(
       `total ${formatMoney(order.total, order.currency)} is not below ${formatMoney(limitMinor, order.currency)}`,
     )
   }
-  return reasons
+  if (reasons.length <= MAX_REASONS) return reasons
+  const more = { code: 'more', message: `and ${reasons.length - MAX_REASONS} more reasons` }
+  return [...reasons.slice(0, MAX_REASONS), more]
 }
 
 function refuse(reasons: Reason[], code: string, message: string, line?: number): void {

@@ -65,7 +65,7 @@ export async function withStoredOutcomes<Event extends { orderId: string }>(
 }
 
 /** The outcomes that are stored already for these orders, by order id. */
-export async function findOutcomes(
+async function findOutcomes(
   database: Client | Database,
   table: OutcomeTable,
   operation: string,
@@ -86,7 +86,7 @@ export async function findOutcomes(
  * @throws UnavailableError when one of the orders was stored by somebody else in the meantime: the whole
  * transaction is to be tried again, and will find it
  */
-export async function storeOutcomes(
+async function storeOutcomes(
   database: Client | Database,
   table: OutcomeTable,
   operation: string,

@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import { bringUpInfrastructure } from '../infra/bringUp.ts'
 import { freePort, isPortFree } from '../infra/ports.ts'
 import { createKafka, ensureTopics } from '../kafkaConfig.ts'
-import { sleep } from './async.ts'
+import { sleep, untilAborted } from './async.ts'
 import { ended, Supervisor, startScript, stopScript } from './childProcesses.ts'
 import { describe } from './errors.ts'
 import { fetchLag } from './groupLag.ts'
@@ -37,6 +37,8 @@ export class PipelineRun {
   readonly #reading = new AbortController()
   #infrastructure: Awaited<ReturnType<typeof bringUpInfrastructure>> | undefined
   #producer: ReturnType<typeof startScript> | undefined
+  /** What went wrong with keeping the books. */
+  readonly #failures: string[] = []
   #gatewayPort = 0
   #startedMs = Date.now()
 
@@ -69,11 +71,12 @@ export class PipelineRun {
     else this.#gatewayPort = await freePort()
     for (const name of SERVICES) this.#keepRunning(name)
     await this.#awaitDrained()
+    if (signal.aborted) return
     const { bounds } = await fetchBounds(createKafka(config, 'start', log), this.#tally.topics)
     const ends = [...bounds].map(([topic, partitions]) => {
       return [topic, new Map([...partitions].map(([partition, { high }]) => [partition, high]))] as const
     })
-    void readTopics({
+    const reading = readTopics({
       kafka: createKafka(config, 'tally', log),
       topics: this.#tally.topics,
       from: { offsets: new Map(ends) },
@@ -82,6 +85,7 @@ export class PipelineRun {
       signal: this.#reading.signal,
       log,
     })
+    reading.catch((error) => this.#failures.push(`the books cannot be kept: ${describe(error)}`))
     this.#startedMs = Date.now()
     this.#startProducer()
     const rates = new RateMeter()
@@ -96,7 +100,7 @@ export class PipelineRun {
   /** Until all orders have come to their ends; prints the summary and sets the exit status. */
   async finish(): Promise<void> {
     const { signal } = this.#service
-    const status = await Promise.race([ended(this.#producer!), sleep(2 ** 30, signal)])
+    const status = this.#producer && (await untilAborted(ended(this.#producer), signal))
     let complaints = status === 0 ? await this.#drain() : [`the producer ended with ${status}`]
     if (signal.aborted) complaints = ['interrupted']
     const seconds = (this.#tally.changedAtMs - this.#startedMs) / 1_000
@@ -115,7 +119,7 @@ export class PipelineRun {
     if (!ok) process.exitCode = 1
   }
 
-  /** In the order in which orders flow, so that what is under way is finished. */
+  /** The producer first, then all services at once: what they have in hand they finish, the rest waits in Kafka. */
   async stop(): Promise<void> {
     this.#table.end()
     if (this.#producer) await stopScript(this.#producer)
@@ -128,6 +132,7 @@ export class PipelineRun {
   async #drain(): Promise<string[]> {
     const { signal } = this.#service
     while (!signal.aborted) {
+      if (this.#failures.length > 0) return this.#failures
       // Even, and by Kafka's own books nothing left to do: nothing can come twice any more either.
       if (
         this.#tally.isEven &&

@@ -1,4 +1,5 @@
 import type { IHeaders } from 'kafkajs'
+import { UnusableRecordError } from './errors.ts'
 import type { Topic } from './topics.ts'
 
 /** A record as it came, with its event decoded. */
@@ -50,9 +51,22 @@ export class DeadLetter {
 /** What becomes of one input record: the records to write (none is fine), or a dead letter. */
 export type Outcome = readonly Outgoing[] | DeadLetter
 
-/** An event to be published on its topic. */
+/** What key, headers and the batch around one record may take. */
+const BATCH_OVERHEAD_BYTES = 4_096
+const MAX_BYTES_PER_CHARACTER = 3
+
+/**
+ * An event to be published on its topic.
+ *
+ * @throws UnusableRecordError when the broker would refuse it for its size, and with it for ever the whole transaction
+ */
 export function publish<Event>(topic: Topic<Event>, event: Event, note: string): Outgoing {
-  return { topic: topic.name, key: topic.keyOf(event), value: topic.encode(event), note }
+  const value = topic.encode(event)
+  const largest = topic.maxMessageBytes - BATCH_OVERHEAD_BYTES
+  if (value.length * MAX_BYTES_PER_CHARACTER > largest && Buffer.byteLength(value) > largest) {
+    throw new UnusableRecordError(`its result is too large for ${topic.name}`)
+  }
+  return { topic: topic.name, key: topic.keyOf(event), value, note }
 }
 
 /** `topic/partition/offset`, the way a position is written wherever it is stored or sent. */
@@ -73,5 +87,6 @@ export function parsePosition(
 export function headerText(headers: IHeaders, name: string): string | undefined {
   const value = headers[name]
   const first = Array.isArray(value) ? value[0] : value
-  return first === undefined ? undefined : first.toString()
+  // A header may be null, which the types of kafkajs do not say.
+  return first == null ? undefined : first.toString()
 }

@@ -6,7 +6,7 @@ import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { type Config, createKafka, loadConfig } from '../kafkaConfig.ts'
 import { type Database, migrateDatabase, openDatabase } from './database.ts'
 import { ConfigurationError, describe, PipelineError } from './errors.ts'
-import { type HealthServer, startHealthServer } from './health.ts'
+import { startHealthServer } from './health.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Processor, type ProcessorStatus, type Work } from './processor.ts'
 import { DeadLetter, type Outcome, type RawRecord } from './record.ts'
@@ -91,7 +91,7 @@ export async function serve<Event, State>(
   }, 1_000)
   service.onClose(() => clearInterval(ticker))
   signal.addEventListener('abort', () => void processor.stop())
-  await processor.run()
+  if (!signal.aborted) await processor.run()
 }
 
 /**
@@ -225,5 +225,3 @@ function cpuSeconds(): number {
   const { user, system } = process.cpuUsage()
   return (user + system) / 1e6
 }
-
-export type { HealthServer }

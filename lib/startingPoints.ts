@@ -91,6 +91,7 @@ async function findReadBack(
   { orders, ageMs }: { orders: number; ageMs: number },
   { partition }: StartingPointOptions,
 ): Promise<number> {
+  if (ageMs === Number.POSITIVE_INFINITY) return floor - orders
   const byTime = pick(await admin.fetchTopicOffsetsByTimestamp(topic, Date.now() - ageMs), partition)
   return Math.min(floor, Math.max(floor - orders, Number(byTime.offset)))
 }

@@ -2,6 +2,7 @@
  * The topics: name, schema, key and settings of each declared together, once. Names and events are a promise to
  * whoever reads or writes them from outside.
  */
+import { isUtf8 } from 'node:buffer'
 import type { Static, TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { describe, UnusableRecordError } from './errors.ts'
@@ -21,7 +22,7 @@ const DAY_MS = 24 * 60 * 60 * 1000
  * An order above this is no order: it is dead-lettered. Twice what the largest real invoice needs (705 lines are
  * about 80 KB), and with enrichment still well below what the topics behind it take.
  */
-export const MAX_EVENT_BYTES = MIB
+export const MAX_ORDER_BYTES = MIB
 
 /** What a topic looks like on the broker, independent of the cluster's size. */
 export interface TopicSettings {
@@ -46,6 +47,7 @@ function defineTopic<Schema extends TSchema>(
   settings: TopicSettings,
   schema: Schema,
   keyOf: (event: Static<Schema>) => string,
+  maxEventBytes = settings.maxMessageBytes,
 ): Topic<Static<Schema>> {
   const check = Compile(schema)
   return {
@@ -53,11 +55,11 @@ function defineTopic<Schema extends TSchema>(
     keyOf,
     encode: (event) => JSON.stringify(event),
     decode(value) {
-      if (value.length > MAX_EVENT_BYTES) {
-        throw new UnusableRecordError(
-          `too large: ${value.length} bytes, at most ${MAX_EVENT_BYTES} are taken`,
-        )
+      if (value.length > maxEventBytes) {
+        throw new UnusableRecordError(`too large: ${value.length} bytes, at most ${maxEventBytes} are taken`)
       }
+      // Decoded regardless, each byte that is wrong would become three: what goes on could be too large.
+      if (!isUtf8(value)) throw new UnusableRecordError('not UTF-8')
       let event: unknown
       try {
         event = JSON.parse(value.toString('utf8'))
@@ -116,7 +118,12 @@ export function defineTopics(prefix: string) {
     ) as Record<GroupName, TopicSettings>
   return {
     products: defineTopic(products, ProductEvent, (event) => event.sku),
-    ordersRaw: defineTopic(orders('orders.raw', 4 * MIB), OrderPlaced, (event) => event.orderId),
+    ordersRaw: defineTopic(
+      orders('orders.raw', 4 * MIB),
+      OrderPlaced,
+      (event) => event.orderId,
+      MAX_ORDER_BYTES,
+    ),
     ordersValidated: defineTopic(orders('orders.validated'), OrderValidated, (event) => event.orderId),
     ordersRejected: defineTopic(orders('orders.rejected'), OrderRejected, (event) => event.orderId),
     inventoryEvents: defineTopic(orders('inventory.events'), InventoryUpdated, (event) => event.orderId),

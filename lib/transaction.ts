@@ -14,7 +14,7 @@ export type Offsets = ReadonlyMap<string, number>
 
 /**
  * A send is one record batch per topic, and the broker refuses a batch above `max.message.bytes` for ever: 1 MiB
- * of input that grows by enrichment must be split. By number too, since kafkajs groups records in quadratic time.
+ * of input that grows by enrichment must be split. By number too, so that one is not encoded for too long.
  */
 export const MAX_SEND_BYTES = 1024 * 1024
 export const MAX_SEND_RECORDS = 1_000

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { DedupeWindow } from '../lib/dedupeWindow.ts'
 import type { OrderPlaced } from '../lib/events.ts'
-import { findReasons, type Knowledge } from '../lib/orderRules.ts'
+import { findReasons, type Knowledge, MAX_REASONS } from '../lib/orderRules.ts'
 
 const LIMIT_MINOR = 1_000_000
 
@@ -80,6 +80,13 @@ describe('the rules for orders', () => {
   it('take a price of 0 beside another line, and a total just below the limit', () => {
     const items = [...line({ unitPrice: 0 }), ...line({ sku: 'b', unitPrice: LIMIT_MINOR - 1 })]
     assert.deepEqual(codes({ items, total: LIMIT_MINOR - 1 }), [])
+  })
+
+  it('name no more reasons than fit into a record', () => {
+    const items = Array.from({ length: 10_000 }, () => line({ sku: 'none', quantity: -1, unitPrice: -1 })[0]!)
+    const reasons = findReasons(order({ items, total: 10_000 }), 'first', knowledge, LIMIT_MINOR)
+    assert.equal(reasons.length, MAX_REASONS + 1)
+    assert.equal(reasons.at(-1)!.message, `and ${30_000 - MAX_REASONS} more reasons`)
   })
 
   it('name all reasons at once, with the line at fault', () => {

@@ -125,6 +125,7 @@ describe('the validator', () => {
       [asSent(order({ items: [] })), /items/],
       [asSent(order({ total: 1e300 })), /total/],
       [{ key: 'k', value: null }, /^no value/],
+      [{ key: 'k', value: Buffer.from('{"name":"Jos\u00e9"}', 'latin1') }, /^not UTF-8/],
     ]
     const refused: [record: Sent, codes: string[]][] = [
       [
@@ -166,7 +167,11 @@ describe('the validator', () => {
         [end.headers.topic, end.headers.partition, end.headers.offset],
         [config.topics.ordersRaw.name, '0', String(1 + 2 * index)],
       )
-      assert.equal(end.value?.toString() ?? null, record.value, 'the bytes as they came')
+      assert.deepEqual(
+        end.value,
+        record.value === null ? null : Buffer.from(record.value),
+        'the bytes as they came',
+      )
     }
     for (const [index, [, codes]] of refused.entries()) {
       const end = endOf(1 + 2 * (dead.length + index))
