@@ -76,11 +76,17 @@ async function createTopics(
         await admin.fetchTopicOffsets(name)
         break
       } catch (error) {
-        if (!(error as { retriable?: boolean }).retriable || Date.now() > deadlineMs) throw error
+        if (!isRetriable(error) || Date.now() > deadlineMs) throw error
         await sleep(50)
       }
     }
   }
+}
+
+/** What kafkajs has given up on for now counts too: it says of itself that it cannot be retried. */
+function isRetriable(error: unknown): boolean {
+  const { retriable, name } = error as { retriable?: boolean; name?: string }
+  return retriable === true || name === 'KafkaJSNumberOfRetriesExceeded'
 }
 
 function partitionsOf(topic: TopicSettings, { partitions }: ReconcileOptions): number {
