@@ -6,6 +6,7 @@ import { requirePatchedKafkajs } from './kafkaPatchCheck.ts'
 import type { Logger } from './log.ts'
 import { ProcessorCounters } from './processorCounters.ts'
 import type { Outcome, RawRecord } from './record.ts'
+import { RepeatedWarning } from './repeatedWarning.ts'
 import { Task, type Work } from './task.ts'
 import type { TopicSettings } from './topics.ts'
 
@@ -36,7 +37,6 @@ export interface ProcessorStatus {
   lag: number
 }
 
-const OUTAGE_REPEAT_MS = 10_000
 const MAX_RESTART_MS = 5_000
 const DRAIN_DEADLINE_MS = 15_000
 
@@ -56,13 +56,14 @@ export class Processor<Event, State> {
   #state: ProcessorStatus['state'] = 'starting'
   #memberId: string | undefined
   #membership: { confirmed: Promise<void>; confirm: () => void } = createSignal()
-  #lastOutage = { message: '', atMs: 0 }
+  readonly #outage: RepeatedWarning
   #running: Promise<void> | undefined
 
   constructor(options: ProcessorOptions<Event, State>) {
     requirePatchedKafkajs()
     this.#options = options
     this.#producerKafka = options.createKafka('producer')
+    this.#outage = new RepeatedWarning(options.log)
     this.counters = new ProcessorCounters((message) => this.#reportOutage(message), options.onDone)
   }
 
@@ -190,7 +191,7 @@ export class Processor<Event, State> {
     }
     this.#confirmMembership()
     this.#state = 'running'
-    this.#lastOutage = { message: '', atMs: 0 }
+    this.#outage.over()
     this.#options.log.info(`has ${partitions.length === 0 ? 'no tasks' : `tasks ${partitions.join(' ')}`}`)
   }
 
@@ -253,12 +254,8 @@ export class Processor<Event, State> {
     }
   }
 
-  /** Once for each new thing, then every ten seconds: an outage is one line, not a flood. */
   #reportOutage(message: string): void {
-    const now = Date.now()
-    if (message === this.#lastOutage.message && now - this.#lastOutage.atMs < OUTAGE_REPEAT_MS) return
-    this.#lastOutage = { message, atMs: now }
-    this.#options.log.warn(`${message} - waiting, nothing is lost`)
+    this.#outage.say(`${message} - waiting, nothing is lost`)
   }
 }
 

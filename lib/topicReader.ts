@@ -7,6 +7,7 @@ import type { Logger } from './log.ts'
 import type { EmptyBatch, PartitionCursor, TopicRecord } from './partitionCursor.ts'
 import { deleteGroups } from './readerGroups.ts'
 import { type Loss, ReadProgress } from './readProgress.ts'
+import { RepeatedWarning } from './repeatedWarning.ts'
 import { fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
 
 export type { TopicRecord } from './partitionCursor.ts'
@@ -40,7 +41,6 @@ export class LogReplacedError extends PipelineError {
 
 const SESSION_TIMEOUT_MS = 6_000
 const MAX_RESTART_MS = 5_000
-const WAIT_REPEAT_MS = 10_000
 const DISCONNECT_DEADLINE_MS = 15_000
 /** A session that held for so long was a good one: the next failure is a new one. */
 const GOOD_SESSION_MS = 60_000
@@ -79,7 +79,7 @@ class TopicReader {
   readonly #groups: string[] = []
   #saidCaughtUp = false
   #gaps = 0
-  #lastWait = { message: '', atMs: 0 }
+  readonly #wait: RepeatedWarning
   /** The consumer of the session under way: another one may still hand over batches while it is closed. */
   #consumer: Consumer | undefined
   /** Ends the session under way: with an error, it is started again. */
@@ -87,6 +87,7 @@ class TopicReader {
 
   constructor(options: ReadOptions) {
     this.#options = options
+    this.#wait = new RepeatedWarning(options.log)
     this.#signal = options.signal ?? new AbortController().signal
   }
 
@@ -99,7 +100,7 @@ class TopicReader {
         } catch (error) {
           if (error instanceof Fatal) throw error.cause
           failures = Date.now() - startedMs > GOOD_SESSION_MS ? 1 : failures + 1
-          this.#reportWait(`Kafka: ${describe(error)} - waiting, nothing is lost`)
+          this.#wait.say(`Kafka: ${describe(error)} - waiting, nothing is lost`)
           await sleep(Math.min(MAX_RESTART_MS, 50 * 2 ** failures), this.#signal)
         }
       }
@@ -164,7 +165,7 @@ class TopicReader {
     })
     const { GROUP_JOIN, END_BATCH_PROCESS, CRASH } = consumer.events
     consumer.on(GROUP_JOIN, () => {
-      this.#lastWait = { message: '', atMs: 0 }
+      this.#wait.over()
       for (const cursor of this.#progress.cursors()) seek(consumer, cursor)
     })
     // Control records and aborted ones never reach eachBatch.
@@ -274,19 +275,9 @@ class TopicReader {
         const low = found?.bounds.get(topic)?.get(partition)?.low ?? 0
         if (position < low) this.#endSession(new Error(`${topic}/${partition} begins after ${position}`))
         else
-          this.#reportWait(
-            `waiting at ${topic}/${partition}/${position}: a transaction there seems to be open`,
-          )
+          this.#wait.say(`waiting at ${topic}/${partition}/${position}: a transaction there seems to be open`)
       }
     }, STALL_MS)
-  }
-
-  /** Once for each new thing, then every ten seconds. */
-  #reportWait(message: string): void {
-    const now = Date.now()
-    if (message === this.#lastWait.message && now - this.#lastWait.atMs < WAIT_REPEAT_MS) return
-    this.#lastWait = { message, atMs: now }
-    this.#options.log.warn(message)
   }
 }
 

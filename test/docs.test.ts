@@ -19,7 +19,7 @@ import { findReasons } from '../lib/orderRules.ts'
 import { PRODUCER_FLAGS } from '../lib/producerFlags.ts'
 import { SERVICE_FLAGS } from '../lib/service.ts'
 import { createSimulatedCatalogue } from '../lib/simulatedCatalogue.ts'
-import { readAll, testEnvironment } from './harness.ts'
+import { readAll, testEnvironment, until } from './harness.ts'
 
 const run = promisify(execFile)
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -345,6 +345,16 @@ async function preparePipeline(
     headers: {},
   }
   const { topic, ...deadLetter } = toDeadLetter(deadLetters.validator.name, broken, 'not JSON: it says no')
+  // On a broker that is new, its internal topics are made with the first question.
+  for (const group of ['validator', 'inventory']) {
+    const asked = { groupId: config.topicPrefix + group, topics: [ordersRaw.name] }
+    await until(`the group ${group} has a coordinator`, () =>
+      admin.fetchOffsets(asked).then(
+        () => true,
+        () => false,
+      ),
+    )
+  }
   // One transaction, which also makes the groups: admin.setOffsets() takes seconds for each.
   const transaction = await producer.transaction()
   await transaction.send({ topic, messages: [deadLetter] })

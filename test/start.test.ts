@@ -4,20 +4,12 @@ import { existsSync } from 'node:fs'
 import { describe, it, type TestContext } from 'node:test'
 import { parseConfig } from '../kafkaConfig.ts'
 import { ended } from '../lib/childProcesses.ts'
+import type { Figures } from '../lib/tally.ts'
 import { readAll, runScript, testEnvironment, until } from './harness.ts'
 
 const HISTORY = '../shared/data/online-retail/online-retail-2010-12-to-2011-09.csv.gz'
 
-interface Summary {
-  placed: number
-  validated: number
-  rejected: number
-  deadLettered: number
-  reserved: number
-  notReserved: number
-  authorised: number
-  declined: number
-  revenueMinor: Record<string, number>
+interface Summary extends Figures {
   ordersPerSecond: number
   seconds: number
   ok: boolean
