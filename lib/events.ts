@@ -139,6 +139,19 @@ export const PaymentVoided = event('PaymentVoided', { ...paymentFields, authoris
 export const PaymentEvent = Type.Union([PaymentProcessed, PaymentFailed, PaymentCaptured, PaymentVoided])
 export type PaymentEvent = Static<typeof PaymentEvent>
 
+/** What became of an order, said once: it is carried out, or it is not, with all reasons. */
+export const OrderConfirmed = event('OrderConfirmed', {
+  orderId: Identifier,
+  total: MinorUnits,
+  currency: Currency,
+})
+export const OrderCancelled = event('OrderCancelled', {
+  orderId: Identifier,
+  reasons: Type.Array(Reason, { minItems: 1 }),
+})
+export const OrderCompleted = Type.Union([OrderConfirmed, OrderCancelled])
+export type OrderCompleted = Static<typeof OrderCompleted>
+
 /**
  * The event's own id: deterministic, so that the same thing said twice about the same order can be told. What
  * can truly happen twice to one order id (a second, duplicate submission is refused) adds what sets it apart.

@@ -30,6 +30,15 @@ export interface RawRecord extends Omit<InputRecord<never>, 'event'> {
 
 /** The header that every record we write carries: the position of the record that caused it. */
 export const SOURCE_HEADER = 'source'
+/**
+ * On a record of a group's retry topic: the position of the dead letter that it settles, `topic/partition/offset` in
+ * the group's dead-letter topic. A dead letter is settled once: the first record that names it counts.
+ */
+export const DEAD_LETTER_HEADER = 'dead-letter'
+/** How often a record has been redriven, the present time included; carried on when it becomes a dead letter again. */
+export const REDRIVES_HEADER = 'redrives'
+/** On a record of a retry topic that settles a dead letter without working on it again: why it was given up. */
+export const DROPPED_HEADER = 'dropped'
 
 /** One record to be written, to the partition that its cause was read from. */
 export interface Outgoing {

@@ -8,6 +8,7 @@ import { Compile } from 'typebox/compile'
 import { describe, UnusableRecordError } from './errors.ts'
 import {
   InventoryUpdated,
+  OrderCompleted,
   OrderPlaced,
   OrderRejected,
   OrderValidated,
@@ -128,6 +129,7 @@ export function defineTopics(prefix: string) {
     ordersRejected: defineTopic(orders('orders.rejected'), OrderRejected, (event) => event.orderId),
     inventoryEvents: defineTopic(orders('inventory.events'), InventoryUpdated, (event) => event.orderId),
     paymentEvents: defineTopic(orders('payment.events'), PaymentEvent, (event) => event.orderId),
+    ordersCompleted: defineTopic(orders('orders.completed'), OrderCompleted, (event) => event.orderId),
     deadLetters: raw('dlq'),
     retries: raw('retry'),
   }
