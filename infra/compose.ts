@@ -3,16 +3,36 @@
 import { fileURLToPath } from 'node:url'
 import { InfrastructureError, run } from './serverProcess.ts'
 
-/** Written in docker-compose.yml too, so that its broker is recognised; a test compares the two. */
-export const COMPOSE_CLUSTER_ID = 'b3JkZXItcGlwZWxpbmUtMQ'
+/**
+ * The clusters of docker-compose.yml, of one broker and of three, and what they are called there: by its id one is
+ * recognised, by their ports its brokers are told apart. A test compares the two files.
+ */
+export const COMPOSE_CLUSTERS: readonly ComposeCluster[] = [
+  { clusterId: 'b3JkZXItcGlwZWxpbmUtMQ', services: ['kafka'], portVariables: ['KAFKA_PORT'] },
+  {
+    clusterId: 'b3JkZXItcGlwZWxpbmUtMw',
+    services: ['kafka-1', 'kafka-2', 'kafka-3'],
+    portVariables: ['KAFKA_1_PORT', 'KAFKA_2_PORT', 'KAFKA_3_PORT'],
+  },
+]
+
+interface ComposeCluster {
+  readonly clusterId: string
+  /** One for each broker. */
+  readonly services: string[]
+  readonly portVariables: string[]
+}
 
 const COMPOSE_FILE = fileURLToPath(new URL('../docker-compose.yml', import.meta.url))
 const DOCKER_TIMEOUT_MS = 3_000
 
 type Say = (line: string) => void
 
-/** Brings one service of docker-compose.yml up and returns what stops it, with its data kept. */
-export type ComposeUp = (service: string, environment: Record<string, string>) => Promise<() => Promise<void>>
+/** Brings services of docker-compose.yml up and returns what stops them, with their data kept. */
+export type ComposeUp = (
+  services: readonly string[],
+  environment: Record<string, string>,
+) => Promise<() => Promise<void>>
 export type AskDocker = () => Promise<ComposeUp | undefined>
 
 /** What brings services up if a Docker engine answers and has Compose. An engine that hangs is as good as none. */
@@ -28,15 +48,15 @@ export async function findDocker(say: Say): Promise<ComposeUp | undefined> {
   }
   // One after the other: two at once would both make the network that the services share, and one would fail.
   let last: Promise<unknown> = Promise.resolve()
-  return (service, environment) => {
-    const next = last.then(() => composeUp(service, environment, say))
+  return (services, environment) => {
+    const next = last.then(() => composeUp(services, environment, say))
     last = next.catch(() => {})
     return next
   }
 }
 
 async function composeUp(
-  service: string,
+  services: readonly string[],
   environment: Record<string, string>,
   say: Say,
 ): Promise<() => Promise<void>> {
@@ -44,14 +64,14 @@ async function composeUp(
     run('docker', ['compose', '--file', COMPOSE_FILE, ...args], {
       environment: { ...process.env, ...environment },
     })
-  say(`Starting ${service} with Docker (its image is fetched first if it is not here) ...`)
-  const up = await compose('up', '--detach', '--wait', service)
+  say(`Starting ${services.join(', ')} with Docker (the image is fetched first if it is not here) ...`)
+  const up = await compose('up', '--detach', '--wait', ...services)
   if (up.status !== 0) {
     const reason = up.stderr.trim().split('\n').at(-1) || 'it gave no reason'
     throw new InfrastructureError(
       'COMPOSE_FAILED',
-      `docker compose could not start ${service} (${reason}): see "docker compose logs ${service}", or stop Docker to have it started without.`,
+      `docker compose could not start ${services.join(', ')} (${reason}): see "docker compose logs ${services.join(' ')}", or stop Docker to have it started without.`,
     )
   }
-  return async () => void (await compose('stop', service))
+  return async () => void (await compose('stop', ...services))
 }

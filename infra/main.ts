@@ -6,15 +6,17 @@ import { access, rm } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { findRunningKafka, kafkaStatePaths, type RunningKafka, startKafka } from './kafka.ts'
-import { LOOPBACK } from './ports.ts'
+import { type KafkaCluster, startKafkaCluster } from './kafkaCluster.ts'
+import { CLUSTER_SIZES, findRunningKafka, kafkaStatePaths } from './kafkaState.ts'
+import { keepKafkaRunning, unexpectedEnd } from './keepRunning.ts'
 import { findRunningPostgres, postgresStatePaths, type RunningPostgres, startPostgres } from './postgres.ts'
-import { type Exit, InfrastructureError } from './serverProcess.ts'
+import { InfrastructureError } from './serverProcess.ts'
 
 const HELP = `npm run infra [-- flags]: Kafka and PostgreSQL in the foreground, without Docker
 
   --only kafka|postgres   start one of the two
-  --kafka-port N          default 9092
+  --brokers 1|3           how many Kafka brokers; default 1. Three keep three copies, and any one may be killed
+  --kafka-port N          default 9092; of three brokers the first, and the two ports after it are the others'
   --postgres-port N       default 5432
   --data-dir DIRECTORY    where the state and the logs lie; default .data of the project
   --json                  print one line of JSON when ready (progress goes to stderr)
@@ -28,7 +30,8 @@ const DEFAULT_DATA_DIRECTORY = fileURLToPath(new URL('../.data', import.meta.url
 interface Flags {
   readonly kafka: boolean
   readonly postgres: boolean
-  readonly kafkaPort: number
+  /** One for each broker. */
+  readonly kafkaPorts: number[]
   readonly postgresPort: number
   readonly dataDir: string
   readonly json: boolean
@@ -41,6 +44,7 @@ function readFlags(args: string[]): Flags {
     args,
     options: {
       only: { type: 'string' },
+      brokers: { type: 'string', default: '1' },
       'kafka-port': { type: 'string', default: '9092' },
       'postgres-port': { type: 'string', default: '5432' },
       'data-dir': { type: 'string', default: DEFAULT_DATA_DIRECTORY },
@@ -56,7 +60,9 @@ function readFlags(args: string[]): Flags {
   return {
     kafka: only !== 'postgres',
     postgres: only !== 'kafka',
-    kafkaPort: readPort('--kafka-port', values['kafka-port']),
+    kafkaPorts: Array.from({ length: readBrokers(values.brokers) }, (_, index) =>
+      readPort('--kafka-port', values['kafka-port'], index),
+    ),
     postgresPort: readPort('--postgres-port', values['postgres-port']),
     dataDir: resolve(values['data-dir']),
     json: values.json,
@@ -65,12 +71,22 @@ function readFlags(args: string[]): Flags {
   }
 }
 
-function readPort(flag: string, text: string): number {
-  const port = Number(text)
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+function readBrokers(text: string): number {
+  const brokers = CLUSTER_SIZES.find((size) => String(size) === text)
+  if (brokers !== undefined) return brokers
+  throw new InfrastructureError(
+    'BAD_FLAG',
+    `--brokers is "${text}": it must be ${CLUSTER_SIZES.join(' or ')}.`,
+  )
+}
+
+/** The port that the flag names, or the n-th after it. */
+function readPort(flag: string, text: string, further = 0): number {
+  const port = Number(text) + further
+  if (!Number.isInteger(port) || Number(text) < 1 || port > 65_535) {
     throw new InfrastructureError(
       'BAD_FLAG',
-      `${flag} is "${text}": it must be a port number from 1 to 65535.`,
+      `${flag} is "${text}": it must be a port number from 1 to ${65_535 - further}.`,
     )
   }
   return port
@@ -108,16 +124,16 @@ async function reset(dataDir: string): Promise<void> {
 }
 
 interface Running {
-  readonly kafka: RunningKafka | undefined
+  readonly kafka: KafkaCluster | undefined
   readonly postgres: RunningPostgres | undefined
   stop(): Promise<void>
 }
 
 /** Starts what the flags ask for, side by side; if one fails, the other is stopped again. */
 async function start(flags: Flags, onProgress: (line: string) => void): Promise<Running> {
-  const { dataDir } = flags
+  const { dataDir, kafkaPorts: ports } = flags
   const [kafka, postgres] = await Promise.allSettled([
-    flags.kafka ? startKafka({ dataDir, port: flags.kafkaPort, onProgress }) : undefined,
+    flags.kafka ? startKafkaCluster({ dataDir, brokers: ports.length, ports, onProgress }) : undefined,
     flags.postgres ? startPostgres({ dataDir, port: flags.postgresPort, onProgress }) : undefined,
   ])
   const started = [kafka, postgres].flatMap((result) => (result.status === 'fulfilled' && result.value) || [])
@@ -135,13 +151,7 @@ async function start(flags: Flags, onProgress: (line: string) => void): Promise<
 function announce({ kafka, postgres }: Running, json: boolean): void {
   if (json) {
     const facts = {
-      kafka: kafka && {
-        brokers: [`${LOOPBACK}:${kafka.port}`],
-        version: kafka.version,
-        clusterId: kafka.clusterId,
-        pid: kafka.pid,
-        logFile: kafka.logFile,
-      },
+      kafka: kafka && describeKafka(kafka),
       postgres: postgres && {
         url: postgres.url,
         version: postgres.version,
@@ -153,12 +163,31 @@ function announce({ kafka, postgres }: Running, json: boolean): void {
     return
   }
   if (kafka) {
-    console.log(
-      `Kafka ${kafka.version} on ${LOOPBACK}:${kafka.port}, cluster ${kafka.clusterId}, log ${kafka.logFile}`,
-    )
+    const logs = kafka.nodes.map(({ logFile }) => logFile).join(', ')
+    const where = kafka.addresses.join(', ')
+    console.log(`Kafka ${kafka.version} on ${where}, cluster ${kafka.clusterId}, log ${logs}`)
   }
   if (postgres) console.log(`PostgreSQL ${postgres.version} on ${postgres.url}, log ${postgres.logFile}`)
+  if (kafka && kafka.nodes.length > 1) {
+    console.log(`In .env:\n\n${environmentFor(kafka)}\n`)
+    console.log('A broker that is killed is started again.')
+  }
   console.log(kafka && postgres ? 'Ctrl-C stops both.' : 'Ctrl-C stops it.')
+}
+
+function describeKafka({ addresses, version, clusterId, nodes }: KafkaCluster) {
+  const processes = nodes.map(({ id, pid, logFile }) => ({ id, pid, logFile }))
+  const alone = nodes.length === 1 ? nodes[0] : undefined
+  return {
+    brokers: addresses,
+    version,
+    clusterId,
+    ...(alone === undefined ? { nodes: processes } : { pid: alone.pid, logFile: alone.logFile }),
+  }
+}
+
+function environmentFor({ addresses }: KafkaCluster): string {
+  return `KAFKA_BROKERS=${addresses.join(',')}\nREPLICATION_FACTOR=3\nMIN_INSYNC_REPLICAS=2`
 }
 
 /** Resolves with the first signal to stop. Listening starts with the call, and no later signal ends the process. */
@@ -168,15 +197,12 @@ function firstSignal(): Promise<NodeJS.Signals> {
   })
 }
 
-/** Resolves with a sentence when either server ends without having been told to. */
-async function unexpectedEnd({ kafka, postgres }: Running): Promise<string> {
-  const describe = (name: string, logFile: string) => (exit: Exit) =>
-    `${name} ended unexpectedly (${exit.signal ?? `status ${exit.code}`}): see ${logFile}.`
-  const ends = [
-    kafka?.exited.then(describe('Kafka', kafka.logFile)),
-    postgres?.exited.then(describe('PostgreSQL', postgres.logFile)),
-  ]
-  return Promise.race(ends.filter((end) => end !== undefined))
+/** Resolves with a sentence when a server has ended for good without having been told to. */
+function failure({ kafka, postgres }: Running, say: (line: string) => void): Promise<string> {
+  return Promise.race([
+    ...(kafka ? [keepKafkaRunning(kafka, say)] : []),
+    ...(postgres ? [unexpectedEnd('PostgreSQL', postgres)] : []),
+  ])
 }
 
 async function main(): Promise<number> {
@@ -195,7 +221,7 @@ async function main(): Promise<number> {
   // A signal during the start is obeyed when the start is done, seconds later: then there is nothing half begun.
   const running = await start(flags, inform)
   announce(running, flags.json)
-  const reason = await Promise.race([signal, unexpectedEnd(running)])
+  const reason = await Promise.race([signal, failure(running, inform)])
   const wasSignal = reason.startsWith('SIG')
   if (!wasSignal) console.error(reason)
   await running.stop()

@@ -8,7 +8,7 @@ import { mkdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { becomesFree, LOOPBACK } from './ports.ts'
+import { claimPort, LOOPBACK } from './ports.ts'
 import {
   findPrograms,
   initialiseState,
@@ -80,12 +80,7 @@ export async function startPostgres(options: PostgresOptions): Promise<RunningPo
     const message = `PostgreSQL already runs on ${resolve(dataDir)} as process ${pid}: use it, or stop it with "kill -INT ${pid}".`
     return new InfrastructureError('ALREADY_RUNNING', message)
   })
-  if (!(await becomesFree(port))) {
-    throw new InfrastructureError(
-      'PORT_IN_USE',
-      `PostgreSQL cannot listen on ${LOOPBACK}:${port} because another program does: stop it (see who with "lsof -i :${port}"), or choose another port with --postgres-port.`,
-    )
-  }
+  await claimPort('PostgreSQL', port, '--postgres-port')
   const programs = await findPrograms()
   const user = await postgresUser([dirname(programs.postgres), resolve(dataDir)])
   if (!existsSync(join(files.state, 'PG_VERSION'))) await initialiseState(programs, user, files, onProgress)

@@ -26,7 +26,7 @@ export class InfrastructureError extends Error {
 export interface Exit {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
-  /** False when the process ended without stop() having been called. */
+  /** False when the process ended without stop() or kill() having been called. */
   readonly expected: boolean
 }
 
@@ -37,6 +37,8 @@ export interface ServerProcess {
   hasExited(): boolean
   /** Sends the stop signal, after the time allowed SIGKILL; resolves when the process is gone. */
   stop(): Promise<void>
+  /** SIGKILL; resolves when the process is gone. */
+  kill(): Promise<void>
 }
 
 export interface ServerOptions {
@@ -98,6 +100,11 @@ export async function spawnServer(options: ServerOptions): Promise<ServerProcess
       const deadline = setTimeout(() => child.kill('SIGKILL'), options.stopTimeoutMs)
       await exited
       clearTimeout(deadline)
+    },
+    async kill() {
+      stopping = true
+      if (!ended) child.kill('SIGKILL')
+      await exited
     },
   }
 }

@@ -45,6 +45,11 @@ test('bringing up uses what answers, starts what does not, and stops only what i
     code: 'KAFKA_UNREACHABLE',
     message: /kafka\.invalid:9092, which is not this machine/,
   })
+  const two = [await freePort(), await freePort()].map((port) => `localhost:${port}`)
+  await assert.rejects(bringUpInfrastructure({ ...options, brokers: two }), {
+    code: 'KAFKA_UNREACHABLE',
+    message: /1 or 3 brokers can be started here, not 2/,
+  })
   const stranger = createServer((socket) => socket.on('error', () => {}).end('no'))
   await once(stranger.listen(0, '127.0.0.1'), 'listening')
   t.after(() => stranger.close())

@@ -6,8 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { parse } from 'yaml'
-import { COMPOSE_CLUSTER_ID, findDocker } from '../infra/compose.ts'
-import { KAFKA_SETTINGS, KAFKA_VERSION } from '../infra/kafka.ts'
+import { COMPOSE_CLUSTERS, findDocker } from '../infra/compose.ts'
+import { KAFKA_VERSION } from '../infra/kafka.ts'
+import { heapOptions, kafkaSettings } from '../infra/kafkaState.ts'
 import { POSTGRES_NAME, POSTGRES_SETTINGS, POSTGRES_VERSION } from '../infra/postgres.ts'
 
 interface Service {
@@ -17,13 +18,17 @@ interface Service {
   readonly environment: Record<string, string>
   readonly volumes?: string[]
   readonly healthcheck?: { readonly test: string[] }
+  readonly profiles?: string[]
 }
 
-const compose = parse(await readFile(new URL('../docker-compose.yml', import.meta.url), 'utf8')) as {
-  readonly services: { readonly kafka: Service; readonly postgres: Service; readonly 'kafka-ui': Service }
+const text = await readFile(new URL('../docker-compose.yml', import.meta.url), 'utf8')
+const compose = parse(text, { merge: true }) as {
+  readonly services: Record<string, Service>
   readonly volumes: Record<string, null>
 }
-const { kafka, postgres } = compose.services
+const service = (name: string): Service => compose.services[name] ?? assert.fail(`no service ${name}`)
+const postgres = service('postgres')
+const clusters = COMPOSE_CLUSTERS.map((cluster) => ({ ...cluster, nodes: cluster.services.map(service) }))
 
 /** The names that the image turns back into settings: upper case, a dot becomes an underscore. */
 function asEnvironment(settings: Readonly<Record<string, string>>): Record<string, string> {
@@ -34,7 +39,9 @@ function asEnvironment(settings: Readonly<Record<string, string>>): Record<strin
 test('the Compose file, the launchers and the pom name the same versions', async () => {
   const pom = await readFile(new URL('../infra/pom.xml', import.meta.url), 'utf8')
   assert.equal(/<kafka\.version>(.+)<\/kafka\.version>/.exec(pom)?.[1], KAFKA_VERSION)
-  assert.equal(kafka.image, `apache/kafka:${KAFKA_VERSION}`)
+  for (const { image } of clusters.flatMap(({ nodes }) => nodes)) {
+    assert.equal(image, `apache/kafka:${KAFKA_VERSION}`)
+  }
   assert.equal(postgres.image, `postgres:${POSTGRES_VERSION.split('.')[0]}`)
 })
 
@@ -51,32 +58,54 @@ test('the Compose file gives Kafka the settings of the launcher, and beyond them
     'KAFKA_LOG_DIRS',
     'CLUSTER_ID',
   ]
-  const rest = Object.entries(kafka.environment).filter(([name]) => !addressing.includes(name))
-  assert.deepEqual(Object.fromEntries(rest), asEnvironment(KAFKA_SETTINGS))
-  assert.equal(kafka.environment.CLUSTER_ID, COMPOSE_CLUSTER_ID)
-  assert.equal(Buffer.from(COMPOSE_CLUSTER_ID, 'base64url').length, 16, 'a Kafka cluster id has 16 bytes')
+  for (const { clusterId, nodes } of clusters) {
+    assert.equal(Buffer.from(clusterId, 'base64url').length, 16, 'a Kafka cluster id has 16 bytes')
+    for (const { environment } of nodes) {
+      const rest = Object.entries(environment).filter(([name]) => !addressing.includes(name))
+      const heap = nodes.length === 1 ? {} : { KAFKA_HEAP_OPTS: heapOptions(nodes.length).join(' ') }
+      assert.deepEqual(Object.fromEntries(rest), { ...asEnvironment(kafkaSettings(nodes.length)), ...heap })
+      assert.equal(environment.CLUSTER_ID, clusterId)
+    }
+  }
 })
 
 test('every listener of Kafka in Docker has a protocol, and an address for whoever uses it', () => {
   const names = (list: string | undefined): string[] =>
     (list ?? '').split(',').map((entry) => entry.split(':')[0] ?? '')
-  const { environment } = kafka
-  const listeners = names(environment.KAFKA_LISTENERS)
-  assert.deepEqual(names(environment.KAFKA_LISTENER_SECURITY_PROTOCOL_MAP), listeners)
-  assert.deepEqual(
-    [...names(environment.KAFKA_ADVERTISED_LISTENERS), environment.KAFKA_CONTROLLER_LISTENER_NAMES],
-    listeners,
-  )
-  assert.ok(listeners.includes(environment.KAFKA_INTER_BROKER_LISTENER_NAME ?? ''))
-  const portOf = (listener: string): string | undefined =>
-    new RegExp(`${listener}://[^:]*:(\\d+)`).exec(environment.KAFKA_LISTENERS ?? '')?.[1]
-  assert.ok(environment.KAFKA_ADVERTISED_LISTENERS?.endsWith(`INTERNAL://kafka:${portOf('INTERNAL')}`))
-  assert.equal(environment.KAFKA_CONTROLLER_QUORUM_VOTERS, `1@kafka:${portOf('CONTROLLER')}`)
-  assert.ok(kafka.ports[0]?.endsWith(`:${portOf('HOST')}`))
-  assert.equal(
-    compose.services['kafka-ui'].environment.KAFKA_CLUSTERS_0_BOOTSTRAPSERVERS,
-    `kafka:${portOf('INTERNAL')}`,
-  )
+  for (const { services, portVariables, nodes } of clusters) {
+    const voters = services.map((name, index) => `${index + 1}@${name}:29093`).join(',')
+    for (const [index, { environment, ports, healthcheck }] of nodes.entries()) {
+      const listeners = names(environment.KAFKA_LISTENERS)
+      assert.deepEqual(names(environment.KAFKA_LISTENER_SECURITY_PROTOCOL_MAP), listeners)
+      assert.deepEqual(
+        [...names(environment.KAFKA_ADVERTISED_LISTENERS), environment.KAFKA_CONTROLLER_LISTENER_NAMES],
+        listeners,
+      )
+      assert.equal(environment.KAFKA_INTER_BROKER_LISTENER_NAME, 'INTERNAL')
+      assert.equal(environment.KAFKA_LISTENERS, 'HOST://:9092,INTERNAL://:19092,CONTROLLER://:29093')
+      assert.equal(environment.KAFKA_CONTROLLER_QUORUM_VOTERS, voters)
+      assert.equal(environment.KAFKA_NODE_ID, String(index + 1))
+      // The host is sent on to the port that is bound there, the containers to the name of this one.
+      const [, hostPort] = /^127\.0\.0\.1:(.+):9092$/.exec(ports[0] ?? '') ?? []
+      assert.ok(hostPort?.startsWith(`\${${portVariables[index]}:-`))
+      const advertised = `HOST://localhost:${hostPort},INTERNAL://${services[index]}:19092`
+      assert.equal(environment.KAFKA_ADVERTISED_LISTENERS, advertised)
+      assert.match(healthcheck?.test.at(-1) ?? '', /:19092$/)
+    }
+  }
+  assert.equal(service('kafka-ui').environment.KAFKA_CLUSTERS_0_BOOTSTRAPSERVERS, 'kafka:19092')
+})
+
+test('without a profile, what starts is one broker, PostgreSQL and Kafka UI; no two services share a port or a volume', () => {
+  const all = Object.entries(compose.services)
+  const byDefault = all.filter(([, { profiles }]) => profiles === undefined).map(([name]) => name)
+  assert.deepEqual(byDefault, ['kafka', 'postgres', 'kafka-ui'])
+  for (const { profiles } of clusters[1]!.nodes) assert.deepEqual(profiles, ['cluster'])
+  const taken = all.flatMap(([, { ports, volumes = [] }]) => [
+    ...ports.map((port) => /:-(\d+)}/.exec(port)?.[1]),
+    ...volumes.map((volume) => volume.split(':')[0]),
+  ])
+  assert.equal(new Set(taken).size, taken.length)
 })
 
 test('the Compose file gives PostgreSQL the settings and the names of the launcher', () => {
@@ -86,14 +115,17 @@ test('the Compose file gives PostgreSQL the settings and the names of the launch
 })
 
 test('every port of the Compose file is bound to this machine, every volume is declared, both servers are checked', () => {
-  for (const service of Object.values(compose.services)) {
-    for (const port of service.ports) assert.match(port, /^127\.0\.0\.1:\$\{\w+_PORT:-\d+\}:\d+$/)
-    for (const volume of service.volumes ?? []) assert.ok((volume.split(':')[0] ?? '') in compose.volumes)
+  for (const { ports, volumes = [] } of Object.values(compose.services)) {
+    for (const port of ports) assert.match(port, /^127\.0\.0\.1:\$\{\w+_PORT:-\d+\}:\d+$/)
+    for (const volume of volumes) assert.ok((volume.split(':')[0] ?? '') in compose.volumes)
   }
   // The image of version 18 refuses to start with a volume at the older images' /var/lib/postgresql/data.
   assert.deepEqual(postgres.volumes, ['postgres-data:/var/lib/postgresql'])
-  assert.ok(kafka.volumes?.[0]?.endsWith(`:${kafka.environment.KAFKA_LOG_DIRS}`))
-  assert.ok(kafka.healthcheck && postgres.healthcheck)
+  for (const { volumes, environment, healthcheck } of clusters.flatMap(({ nodes }) => nodes)) {
+    assert.ok(volumes?.[0]?.endsWith(`:${environment.KAFKA_LOG_DIRS}`))
+    assert.ok(healthcheck)
+  }
+  assert.ok(postgres.healthcheck)
 })
 
 test('with Docker, services are brought up one after the other and only these are stopped', async (t) => {
@@ -112,7 +144,7 @@ test('with Docker, services are brought up one after the other and only these ar
 
   const up = await findDocker(() => {})
   assert.ok(up !== undefined)
-  const [stopKafka] = await Promise.all([up('kafka', { KAFKA_PORT: '9095' }), up('postgres', {})])
+  const [stopKafka] = await Promise.all([up(['kafka'], { KAFKA_PORT: '9095' }), up(['postgres'], {})])
   await stopKafka()
   const lines = (await readFile(log, 'utf8')).trim().split('\n')
   const calls = lines.map((line) => line.replace(/--file \S+docker-compose\.yml /, ''))

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -188,10 +188,25 @@ test('a port that is taken gets one sentence with the port and what to do', asyn
   assert.equal(existsSync(join(dataDir, 'kafka')), false)
 })
 
+/** The first of several free ports, one after the other. */
+async function freeRow(length: number): Promise<number> {
+  for (;;) {
+    const first = await freePort()
+    const row = Array.from({ length }, (_, index) => first + index)
+    if ((await Promise.all(row.map(isPortFree))).every(Boolean)) return first
+  }
+}
+
+interface KafkaFacts {
+  pid: number
+  brokers: string[]
+  nodes?: { id: number; pid: number; logFile: string }[]
+}
+
 interface Main {
   readonly child: ChildProcess
   readonly exited: Promise<number | null>
-  readonly ready: Promise<{ kafka?: { pid: number }; postgres: { pid: number; url: string } }>
+  readonly ready: Promise<{ kafka?: KafkaFacts; postgres: { pid: number; url: string } }>
   errors(): string
 }
 
@@ -211,7 +226,7 @@ function runMain(t: TestContext, args: string[]): Main {
   exited.then(() => {
     ended = true
   })
-  const ready = until('infra is ready or has ended', () => ended || output.includes('\n'), 30_000).then(
+  const ready = until('infra is ready or has ended', () => ended || output.includes('\n'), 60_000).then(
     () => {
       assert.ok(output.includes('\n'), `infra ended before it was ready: ${errors}`)
       return JSON.parse(output)
@@ -256,6 +271,35 @@ test('npm run infra stops both at SIGTERM and when it is killed, and --reset rem
   }
 })
 
+test('npm run infra -- --brokers 3 starts a killed broker again, stops all of them, and keeps to three', async (t) => {
+  const dataDir = await ownDirectory(t)
+  const port = await freeRow(3)
+  const args = ['--data-dir', dataDir, '--only', 'kafka', '--kafka-port', String(port)]
+
+  const main = runMain(t, [...args, '--brokers', '3'])
+  const { kafka } = await main.ready
+  assert.deepEqual(kafka?.brokers, [`127.0.0.1:${port}`, `127.0.0.1:${port + 1}`, `127.0.0.1:${port + 2}`])
+  const [first, second, third] = kafka?.nodes ?? []
+  assert.ok(first && second && third)
+  process.kill(second.pid, 'SIGKILL')
+  const back =
+    /Broker 2 ended unexpectedly \(SIGKILL\): see .+kafka-2\.log\. Starting it again \.\.\.\n.*Broker 2 is back as process (\d+)\./s
+  await until('broker 2 is back', () => back.test(main.errors()), 60_000)
+  main.child.kill('SIGTERM')
+  assert.equal(await main.exited, 0)
+  const pids = [first.pid, Number(back.exec(main.errors())?.[1]), third.pid]
+  assert.deepEqual(await Promise.all(pids.map(isRunning)), [false, false, false])
+
+  const alone = runMain(t, args)
+  assert.equal(await alone.exited, 1)
+  assert.match(
+    alone.errors(),
+    /^The Kafka state in .+ is that of a cluster of 3 and not of 1: start it with --brokers 3, .+ --reset"\.\n$/,
+  )
+  assert.equal(await runMain(t, [...args, '--reset']).exited, 0)
+  assert.deepEqual(await readdir(dataDir), [])
+})
+
 test('npm run infra ends with status 1 and names the server that died', async (t) => {
   const dataDir = await ownDirectory(t)
   const port = String(await freePort())
@@ -271,6 +315,8 @@ test('npm run infra ends with status 1 and names the server that died', async (t
 test('npm run infra refuses what it cannot do with one line', async (t) => {
   const refusals: [string[], RegExp][] = [
     [['--kafka-port', '70000'], /^--kafka-port is "70000": it must be a port number from 1 to 65535\.\n$/],
+    [['--kafka-port', '65534', '--brokers', '3'], /^--kafka-port is "65534": .+ from 1 to 65533\.\n$/],
+    [['--brokers', '2'], /^--brokers is "2": it must be 1 or 3\.\n$/],
     [['--only', 'redis'], /^--only is "redis": it must be kafka or postgres\.\n$/],
     [['--unknown'], /^Unknown option '--unknown'.+See "npm run infra -- --help"\.\n$/],
   ]
