@@ -16,6 +16,7 @@ import { type Authorisation, createGatewayClient, type GatewayClient } from './l
 import { startGateway } from './lib/gatewayServer.ts'
 import { formatMoney } from './lib/money.ts'
 import { withStoredOutcomes } from './lib/outcomes.ts'
+import { passProbe } from './lib/probes.ts'
 import { type InputRecord, type Outgoing, publish } from './lib/record.ts'
 import { runService, type Service } from './lib/service.ts'
 import type { TopicTable } from './lib/topics.ts'
@@ -77,6 +78,7 @@ async function askGateway(
   const ask = async ({ orderId, total: amountMinor, currency }: OrderValidated) => {
     try {
       answers.set(orderId, await gateway.authorise({ orderId, amountMinor, currency }))
+      passProbe('charged')
     } catch (error) {
       errors.push(error)
     }

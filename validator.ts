@@ -52,14 +52,18 @@ await runService(
     }
 
     async function decide(records: InputRecord<OrderPlaced>[], window: DedupeWindow): Promise<Outcome[]> {
+      // Before anything that can fail: a dead letter is in the window whether it was rebuilt in between or not.
+      const repetitions = records.map(({ event, source, timestampMs }) =>
+        window.admit(event, source, timestampMs),
+      )
       const customerOf = await customers.find(records.map(({ event }) => event.customerId))
       const product = await catalogue.lookUp(
         records.flatMap(({ event }) => event.items.map(({ sku }) => sku)),
       )
       const knowledge = { customer: (id: string) => customerOf.get(id), product }
       const now = new Date().toISOString()
-      return records.map(({ event: order, source, timestampMs }) => {
-        const repetition = window.admit(order, source, timestampMs)
+      return records.map(({ event: order, source }, index) => {
+        const repetition = repetitions[index]!
         const reasons = findReasons(order, repetition, knowledge, config.orders.limitMinor)
         if (reasons.length > 0)
           return [reject(order, reasons, repetition === 'first' ? undefined : source, now)]

@@ -97,7 +97,9 @@ export class Catalogue {
       return
     }
     try {
-      this.#products.set(sku, this.#options.topic.decode(value))
+      const event = this.#options.topic.decode(value)
+      if (event.sku !== sku) throw new UnusableRecordError(`key '${sku.slice(0, 80)}' is not '${event.sku}'`)
+      this.#products.set(sku, event)
     } catch (error) {
       if (!(error instanceof UnusableRecordError)) throw error
       this.#options.log.error(`${this.#options.topic.name}/0/${offset} passed over: ${error.message}`)

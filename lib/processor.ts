@@ -4,13 +4,15 @@ import { sleep, untilAborted, within } from './async.ts'
 import { describe } from './errors.ts'
 import { requirePatchedKafkajs } from './kafkaPatchCheck.ts'
 import type { Logger } from './log.ts'
+import { passProbe } from './probes.ts'
 import { ProcessorCounters } from './processorCounters.ts'
 import type { Outcome, RawRecord } from './record.ts'
 import { RepeatedWarning } from './repeatedWarning.ts'
-import { Task, type Work } from './task.ts'
+import { Task } from './task.ts'
 import type { TopicSettings } from './topics.ts'
+import type { Work } from './work.ts'
 
-export type { Work } from './task.ts'
+export type { Work } from './work.ts'
 
 export interface ProcessorOptions<Event, State> {
   group: string
@@ -35,6 +37,10 @@ export interface ProcessorStatus {
   tasks: number[]
   /** Records known to be in the inputs of our tasks and not yet worked on. */
   lag: number
+  /** Those of them that are in memory: bounded. */
+  queued: number
+  /** Tasks whose queue is full: what else there is waits at the broker. */
+  paused: number[]
 }
 
 const MAX_RESTART_MS = 5_000
@@ -68,9 +74,14 @@ export class Processor<Event, State> {
   }
 
   get status(): ProcessorStatus {
-    let lag = 0
-    for (const task of this.#tasks.values()) lag += task.lag
-    return { state: this.#state, tasks: [...this.#tasks.keys()].sort((a, b) => a - b), lag }
+    const tasks = [...this.#tasks.values()].sort((a, b) => a.partition - b.partition)
+    return {
+      state: this.#state,
+      tasks: tasks.map(({ partition }) => partition),
+      lag: tasks.reduce((sum, { lag }) => sum + lag, 0),
+      queued: tasks.reduce((sum, { queued }) => sum + queued, 0),
+      paused: tasks.filter(({ isHeldUp }) => isHeldUp).map(({ partition }) => partition),
+    }
   }
 
   /** The state of each task that is held at present. */
@@ -178,6 +189,7 @@ export class Processor<Event, State> {
 
   /** The group has spoken: begin what is new, abandon what is gone, leave the rest alone. */
   #assign(consumer: Consumer, memberId: string, partitions: number[]): void {
+    passProbe('joined')
     const isNewMember = memberId !== this.#memberId
     this.#memberId = memberId
     for (const [partition, task] of this.#tasks) {

@@ -23,6 +23,8 @@ export interface RawRecord extends Omit<InputRecord<never>, 'event'> {
   readonly readOffset: number
   /** It was worked on by a committed transaction and is read again to be remembered. */
   readonly isDone: boolean
+  /** For a record of the retry topic: the dead letter that it settles, by its offset in the same partition. */
+  readonly settles?: number | undefined
   readonly key: Buffer | null
   readonly value: Buffer | null
   readonly headers: IHeaders

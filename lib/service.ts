@@ -98,16 +98,18 @@ export async function serve<Event, State>(
  * The frame of every script: flags, configuration, first signal drains, second quits, errors as one sentence.
  *
  * @param flags in the form of node:util parseArgs
+ * @param args the command line, without what the script itself has taken of it
  */
 export async function runMain<Known extends Flags>(
   name: string,
   purpose: string,
   flags: Known,
   main: (service: Service, values: FlagValues<Known>) => Promise<void>,
+  args: string[] = process.argv.slice(2),
 ): Promise<void> {
   const closers: (() => unknown)[] = []
   try {
-    const values = readFlags(purpose, flags)
+    const values = readFlags(purpose, flags, args)
     const config = loadConfig()
     const log = createLogger(name, config.log)
     const signal = signalToEnd(log)
@@ -127,7 +129,7 @@ export async function runMain<Known extends Flags>(
   } catch (error) {
     // What a person can mend gets a sentence; the rest is a bug and gets its stack.
     console.error(error instanceof PipelineError ? `${name}: ${error.message}` : error)
-    process.exitCode = 1
+    process.exitCode ??= 1
   } finally {
     for (const close of closers.reverse()) await close()
   }
@@ -135,10 +137,10 @@ export async function runMain<Known extends Flags>(
   process.exit()
 }
 
-function readFlags<Known extends Flags>(purpose: string, flags: Known): FlagValues<Known> {
+function readFlags<Known extends Flags>(purpose: string, flags: Known, args: string[]): FlagValues<Known> {
   let values: FlagValues<Known>
   try {
-    values = parseArgs({ options: flags }).values
+    values = parseArgs({ options: flags, args }).values
   } catch (error) {
     throw new ConfigurationError(`${describe(error)} (see --help)`, { cause: error })
   }

@@ -1,45 +1,25 @@
 import type { Batch, Consumer, Kafka } from 'kafkajs'
-import { decodeRecord, toDeadLetter } from './deadLetters.ts'
-import { describe, PipelineError, UnusableRecordError } from './errors.ts'
+import { Deciding, type Decision, toTransactionRecords } from './deciding.ts'
+import { describe } from './errors.ts'
 import type { Logger } from './log.ts'
+import { passProbe } from './probes.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
-import { DeadLetter, type InputRecord, type Outcome, type RawRecord } from './record.ts'
+import type { RawRecord } from './record.ts'
+import { LEDGER_READ_BACK } from './settledLetters.ts'
 import { fetchStartingPoints } from './startingPoints.ts'
 import { TaskInput } from './taskInput.ts'
-import type { Topic } from './topics.ts'
-import { type TransactionRecord, TransactionWriter } from './transaction.ts'
+import { TransactionWriter } from './transaction.ts'
+import type { Work } from './work.ts'
 
 /** When there is nothing to do but to move past control records: they are not worth a transaction each. */
 const TAIL_COMMIT_AFTER_MS = 200
 /** Behind, a transaction waits so many intervals for a full batch: each costs the same, whatever is in it. */
 const CATCHING_UP_FACTOR = 5
 const FIRST_BACKOFF_MS = 50
-const MAX_BACKOFF_MS = 2_000
+/** A dependency that is back is noticed within this; asking it once a second while it is away costs nothing. */
+const MAX_BACKOFF_MS = 1_000
 /** Batches beyond the position that may still arrive after a seek, before the position itself is in doubt. */
 const MAX_GAPS = 5
-
-/** What the work of a group consists of; see {@link Processor} for how it is run. */
-export interface Work<Event, State> {
-  readonly inputs: readonly Topic<Event>[]
-  /** State of one task, kept in memory and built anew whenever the task is taken over. */
-  createState(): State
-  /**
-   * How far behind the committed offset a task begins to read, so that its state is complete again: no more than
-   * `orders` records and `ageMs` back. Those records are handed to `remember` and not to `handle`.
-   */
-  readonly readBack?: { orders: number; ageMs: number }
-  remember?(state: State, record: InputRecord<Event>): void
-  /**
-   * Decides what becomes of each record: one outcome for each, in the same order. Called again with the same
-   * records after an error, also in smaller groups, so effects must be keyed by `record.source`.
-   *
-   * @throws an error with `canRetry` when a dependency is away: the records wait. Anything else is taken to be the
-   * fault of one record, which is found and dead-lettered.
-   */
-  handle(records: InputRecord<Event>[], state: State): Promise<Outcome[]> | Outcome[]
-  /** Most records in one call of `handle` and one transaction. */
-  readonly maxBatchRecords: number
-}
 
 export interface TaskContext<Event, State> {
   group: string
@@ -68,8 +48,7 @@ export class Task<Event, State> {
   readonly partition: number
   readonly #context: TaskContext<Event, State>
   readonly #inputs: Map<string, TaskInput>
-  readonly #codecs: Map<string, Topic<Event>>
-  #state: State
+  #deciding: Deciding<Event, State>
   #writer: TransactionWriter | undefined
   /** Set once the positions are known; before that batches are refused. */
   #opened = false
@@ -84,17 +63,18 @@ export class Task<Event, State> {
   constructor(context: TaskContext<Event, State>) {
     this.#context = context
     this.partition = context.partition
-    const names = [...context.work.inputs.map(({ name }) => name), context.retryTopic]
-    this.#inputs = new Map(
-      names.map((name) => [name, new TaskInput(name, context.partition, name === context.retryTopic)]),
-    )
-    this.#codecs = new Map(context.work.inputs.map((topic) => [topic.name, topic]))
-    this.#state = context.work.createState()
+    const { partition, work, retryTopic, deadLetterTopic } = context
+    const inputs = [
+      ...work.inputs.map(({ name }) => new TaskInput(name, partition)),
+      new TaskInput(retryTopic, partition, deadLetterTopic),
+    ]
+    this.#inputs = new Map(inputs.map((input) => [input.topic, input]))
+    this.#deciding = this.#createDeciding()
     this.finished = this.#run()
   }
 
   get state(): State {
-    return this.#state
+    return this.#deciding.state
   }
 
   /** Records not yet committed over all inputs. */
@@ -102,6 +82,19 @@ export class Task<Event, State> {
     let lag = 0
     for (const input of this.#inputs.values()) lag += input.lag
     return lag
+  }
+
+  /** Records fetched and not taken up yet, over all inputs. */
+  get queued(): number {
+    let queued = 0
+    for (const input of this.#inputs.values()) queued += input.queued
+    return queued
+  }
+
+  /** Whether an input waits at the broker because its queue is full. */
+  get isHeldUp(): boolean {
+    for (const input of this.#inputs.values()) if (this.#opened && input.paused) return true
+    return false
   }
 
   /** Takes in what the consumer fetched. Never waits and never throws: both would hold up or end the consumer. */
@@ -174,7 +167,7 @@ export class Task<Event, State> {
    *   4. the consumer is told to read from there, or from further back for what has to be remembered
    */
   async #open(): Promise<void> {
-    const { group, partition, producerKafka, work, log } = this.#context
+    const { group, partition, producerKafka, work, retryTopic, log } = this.#context
     // Until we say where to read. By itself the client would fetch what is dropped; and where the committed offset
     // is out of range it would, before we have looked, commit another one over it.
     for (const input of this.#inputs.values()) this.#pause(input)
@@ -182,10 +175,12 @@ export class Task<Event, State> {
     if (this.#isEnding) throw new TaskEnded()
     const writer = await TransactionWriter.open(producerKafka, group, partition)
     this.#writer = writer
-    this.#state = work.createState()
+    passProbe('fenced')
+    this.#deciding = this.#createDeciding()
     const inputs = [...this.#inputs.keys()].map((topic) => ({
       topic,
-      readBack: this.#codecs.has(topic) ? work.readBack : undefined,
+      readBack:
+        topic === retryTopic ? { orders: LEDGER_READ_BACK, ageMs: Number.POSITIVE_INFINITY } : work.readBack,
     }))
     const starts = await fetchStartingPoints({ kafka: producerKafka, group, partition, inputs, log })
     for (const input of this.#inputs.values()) {
@@ -231,22 +226,22 @@ export class Task<Event, State> {
     if (this.#isEnding) return
     if (!this.#opened) throw new Error('the position was lost, looking again')
     const records = this.#shift()
-    const outcomes = await this.#decideAll(records)
+    const decisions = await this.#deciding.decideAll(records)
     if (this.#abandoned) throw new TaskEnded()
     // Effects are done before anything is added to the transaction: an open one holds up every reader behind it.
     const offsets = this.#uncommittedOffsets()
     if (offsets.size === 0) return
+    passProbe('effects-done')
     this.#lastBeginMs = Date.now()
-    await this.#writer!.commit(this.#toTransactionRecords(outcomes), offsets)
+    await this.#writer!.commit(toTransactionRecords(decisions, this.#context.deadLetterTopic), offsets)
     for (const [topic, offset] of offsets) this.#inputs.get(topic)!.committed = offset
-    this.#count(outcomes)
+    this.#count(decisions)
   }
 
   async #untilDue(): Promise<void> {
     const { commitIntervalMs, work } = this.#context
     while (!this.#isEnding && this.#opened) {
-      let queued = 0
-      for (const input of this.#inputs.values()) queued += input.queued
+      const queued = this.queued
       if (queued >= work.maxBatchRecords) return
       const sinceBeginMs = Date.now() - this.#lastBeginMs
       const tail = this.#uncommittedOffsets().size > 0
@@ -287,82 +282,20 @@ export class Task<Event, State> {
     return offsets
   }
 
-  /** Decodes, remembers what lies below the floor, and decides the rest. */
-  async #decideAll(records: RawRecord[]): Promise<[RawRecord, Outcome][]> {
-    const { work } = this.#context
-    const outcomes: [RawRecord, Outcome][] = []
-    const usable: RawRecord[] = []
-    const decoded: InputRecord<Event>[] = []
-    for (const raw of records) {
-      try {
-        const record = decodeRecord(raw, this.#codecs)
-        if (raw.isDone) {
-          work.remember?.(this.#state, record)
-        } else {
-          usable.push(raw)
-          decoded.push(record)
-        }
-      } catch (error) {
-        if (!(error instanceof UnusableRecordError)) throw error
-        if (!raw.isDone) outcomes.push([raw, new DeadLetter(error.message)])
-      }
-    }
-    const decided = decoded.length > 0 ? await this.#decide(decoded) : []
-    for (let index = 0; index < usable.length; index++) outcomes.push([usable[index]!, decided[index]!])
-    return outcomes
+  #createDeciding(): Deciding<Event, State> {
+    const { work, counters, log } = this.#context
+    return new Deciding({ work, counters, log, beforeAttempt: (attempt) => this.#beforeAttempt(attempt) })
   }
 
-  /**
-   * Asks `handle`. When a dependency is away, waits and asks again for as long as it takes: the queue fills, its
-   * partition pauses, nothing is dead-lettered. When it throws for another reason, halves the batch until the
-   * record that it throws on stands alone.
-   */
-  async #decide(records: InputRecord<Event>[]): Promise<Outcome[]> {
-    const { work, log, counters } = this.#context
-    for (let attempt = 1; ; attempt++) {
-      if (this.#abandoned || (attempt > 1 && this.#isEnding)) throw new TaskEnded()
-      try {
-        const outcomes = await work.handle(records, this.#state)
-        if (outcomes.length === records.length) return outcomes
-        throw new Error(`handle answered ${outcomes.length} outcomes for ${records.length} records`)
-      } catch (error) {
-        if (error instanceof PipelineError && error.canRetry) {
-          counters.outage(describe(error))
-          await this.#backOff(attempt)
-        } else if (records.length === 1) {
-          log.error(
-            { source: records[0]!.source, error },
-            `dead letter ${records[0]!.source}: ${describe(error)}`,
-          )
-          return [new DeadLetter(`processing failed: ${describe(error)}`)]
-        } else {
-          const middle = records.length >> 1
-          return [
-            ...(await this.#decide(records.slice(0, middle))),
-            ...(await this.#decide(records.slice(middle))),
-          ]
-        }
-      }
-    }
+  /** Lets the end finish what is in hand, but does not let it wait for a dependency. */
+  async #beforeAttempt(attempt: number): Promise<void> {
+    if (attempt > 1) await this.#backOff(attempt - 1)
+    if (this.#abandoned || (attempt > 1 && this.#isEnding)) throw new TaskEnded()
   }
 
-  #toTransactionRecords(outcomes: [RawRecord, Outcome][]): TransactionRecord[] {
-    const records: TransactionRecord[] = []
-    for (const [raw, outcome] of outcomes) {
-      if (outcome instanceof DeadLetter) {
-        records.push(toDeadLetter(this.#context.deadLetterTopic, raw, outcome.reason))
-      } else {
-        for (const { topic, key, value } of outcome) {
-          records.push({ topic, key, value, headers: { source: raw.source } })
-        }
-      }
-    }
-    return records
-  }
-
-  #count(outcomes: [RawRecord, Outcome][]): void {
+  #count(decisions: readonly Decision[]): void {
     const now = Date.now()
-    for (const [raw, outcome] of outcomes) this.#context.counters.done(raw, outcome, now - raw.timestampMs)
+    for (const [raw, outcome] of decisions) this.#context.counters.done(raw, outcome, now - raw.timestampMs)
   }
 
   #close(): void {

@@ -1,5 +1,12 @@
 import type { Batch, IHeaders } from 'kafkajs'
-import { formatPosition, headerText, parsePosition, type RawRecord, SOURCE_HEADER } from './record.ts'
+import {
+  DEAD_LETTER_HEADER,
+  formatPosition,
+  headerText,
+  parsePosition,
+  type RawRecord,
+  SOURCE_HEADER,
+} from './record.ts'
 
 /**
  * What waits to be worked on, above which fetching its partition is paused, and below which it goes on. By bytes
@@ -31,13 +38,13 @@ export class TaskInput {
   #head = 0
   #queuedBytes = 0
 
-  readonly #isRetry: boolean
+  readonly #deadLetterTopic: string | undefined
 
-  /** @param isRetry whether records carry the position that they had at first in a `source` header */
-  constructor(topic: string, partition: number, isRetry: boolean) {
+  /** @param deadLetterTopic for the retry topic of a group: the one whose letters its records settle */
+  constructor(topic: string, partition: number, deadLetterTopic?: string) {
     this.topic = topic
     this.partition = partition
-    this.#isRetry = isRetry
+    this.#deadLetterTopic = deadLetterTopic
   }
 
   get queued(): number {
@@ -89,7 +96,9 @@ export class TaskInput {
       const offset = Number(message.offset)
       if (offset < this.position) continue
       const headers = (message.headers ?? {}) as IHeaders
-      const origin = this.#isRetry ? readOrigin(headers) : undefined
+      const settles = this.#readSettled(headers)
+      // Only with the letter that it was is a record taken at its word: anybody can write to a topic.
+      const origin = settles === undefined ? undefined : readOrigin(headers)
       this.#queuedBytes += sizeOf(message)
       this.#queue.push({
         topic: origin?.topic ?? this.topic,
@@ -97,6 +106,7 @@ export class TaskInput {
         offset: origin?.offset ?? offset,
         readOffset: offset,
         isDone: offset < this.floor,
+        settles,
         timestampMs: Number(message.timestamp),
         source: origin?.source ?? formatPosition(this.topic, this.partition, message.offset),
         key: message.key,
@@ -118,6 +128,14 @@ export class TaskInput {
     this.position = Math.max(this.position, lastOffset + 1)
     this.endOffset = endOffset
     return true
+  }
+
+  /** The offset of the dead letter that a record of the retry topic names, if it names one of this partition. */
+  #readSettled(headers: IHeaders): number | undefined {
+    if (this.#deadLetterTopic === undefined) return undefined
+    const letter = parsePosition(headerText(headers, DEAD_LETTER_HEADER) ?? '')
+    const isOurs = letter?.topic === this.#deadLetterTopic && letter.partition === this.partition
+    return isOurs ? letter.offset : undefined
   }
 
   /** Up to `most` records, oldest first. */

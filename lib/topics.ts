@@ -81,10 +81,12 @@ function explain(event: unknown, errors: { instancePath: string; message: string
   return `wrong shape${found}: ${problems.join('; ')}`
 }
 
-/** A topic for records as they are: no schema, read and written by one group alone. */
-function defineRawTopic(name: string): TopicSettings {
-  // Above the 4 MiB of orders.raw: the record that is too large has to fit with the headers that say why.
-  return { name, layout: 'orders', cleanup: 'delete', retentionMs: 30 * DAY_MS, maxMessageBytes: 5 * MIB }
+/**
+ * A topic for records as they are: no schema, read and written by one group alone. What is too large for a service
+ * has to fit with the headers that say why: dead letters take more than retries, and these more than orders.raw.
+ */
+function defineRawTopic(name: string, maxMessageBytes: number): TopicSettings {
+  return { name, layout: 'orders', cleanup: 'delete', retentionMs: 30 * DAY_MS, maxMessageBytes }
 }
 
 /** The consumer groups that have dead letters and a retry topic of their own. */
@@ -113,9 +115,9 @@ export function defineTopics(prefix: string) {
     retentionMs: -1,
     maxMessageBytes: MIB,
   }
-  const raw = (suffix: string) =>
+  const raw = (suffix: string, maxMessageBytes: number) =>
     Object.fromEntries(
-      GROUPS.map((group) => [group, defineRawTopic(`${prefix}${group}.${suffix}`)]),
+      GROUPS.map((group) => [group, defineRawTopic(`${prefix}${group}.${suffix}`, maxMessageBytes)]),
     ) as Record<GroupName, TopicSettings>
   return {
     products: defineTopic(products, ProductEvent, (event) => event.sku),
@@ -130,8 +132,8 @@ export function defineTopics(prefix: string) {
     inventoryEvents: defineTopic(orders('inventory.events'), InventoryUpdated, (event) => event.orderId),
     paymentEvents: defineTopic(orders('payment.events'), PaymentEvent, (event) => event.orderId),
     ordersCompleted: defineTopic(orders('orders.completed'), OrderCompleted, (event) => event.orderId),
-    deadLetters: raw('dlq'),
-    retries: raw('retry'),
+    deadLetters: raw('dlq', 6 * MIB),
+    retries: raw('retry', 5 * MIB),
   }
 }
 

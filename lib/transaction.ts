@@ -1,5 +1,6 @@
 import type { Kafka, Message, Producer, TopicMessages, Transaction } from 'kafkajs'
 import { describe } from './errors.ts'
+import { passProbe } from './probes.ts'
 
 /** A record for one topic. It goes to the writer's own partition. */
 export interface TransactionRecord {
@@ -77,8 +78,10 @@ export class TransactionWriter {
     this.#begun = undefined
     for (const topicMessages of splitIntoSends(records)) {
       await transaction.sendBatch({ topicMessages, acks: -1 })
+      passProbe('records-sent')
     }
     await this.#sendOffsets(transaction, offsets)
+    passProbe('offsets-sent')
     await transaction.commit()
   }
 
@@ -139,7 +142,8 @@ function sizeOf(value: Buffer | string | null): number {
   return value === null ? 0 : Buffer.byteLength(value)
 }
 
-function sizeOfHeaders(headers: TransactionRecord['headers']): number {
+/** About what headers take on the wire, in bytes. */
+export function sizeOfHeaders(headers: TransactionRecord['headers']): number {
   let size = 0
   for (const name in headers) {
     const value = headers[name]

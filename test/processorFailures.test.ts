@@ -146,10 +146,15 @@ test('a record that cannot be decoded, has no key or another key is set aside by
 test('what was redriven counts under its first position, and is set aside again with the attempts added up', async (t) => {
   const group = await testGroup(t, { PARTITIONS: '1' })
   const origin = (offset: number) => `${group.second.name}/0/${offset}`
+  const letter = (offset: number) => ({
+    'dead-letter': `${group.deadLetters.name}/0/${offset}`,
+    attempts: '1',
+  })
   await send(group, group.retries, 0, [
-    { ...toMessage({ id: 'mended' }), headers: { source: origin(7), attempts: '1' } },
-    { ...toMessage({ id: 'hopeless' }), headers: { source: origin(8), attempts: '1' } },
-    { ...toMessage({ id: 'stray' }), headers: { source: 'not.ours/0/1' } },
+    { ...toMessage({ id: 'mended' }), headers: { source: origin(7), ...letter(0) } },
+    { ...toMessage({ id: 'hopeless' }), headers: { source: origin(8), ...letter(1) } },
+    { ...toMessage({ id: 'stray' }), headers: { source: 'not.ours/0/1', ...letter(2) } },
+    { ...toMessage({ id: 'forged' }), headers: { source: origin(9) } },
   ])
   const sources: string[] = []
   startProcessor(t, group, {
@@ -170,8 +175,9 @@ test('what was redriven counts under its first position, and is set aside again 
   assert.deepEqual(
     dead.map(({ id, source, headers }) => [id, source, headerText(headers, 'attempts')]).sort(),
     [
+      ['forged', `${group.retries.name}/0/3`, '1'],
       ['hopeless', origin(8), '2'],
-      ['stray', 'not.ours/0/1', '1'],
+      ['stray', 'not.ours/0/1', '2'],
     ],
   )
 })

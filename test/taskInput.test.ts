@@ -34,7 +34,7 @@ function toBatch(from: number, end: number, highWatermark: number, messages: obj
   } as unknown as Batch
 }
 
-const newInput = () => new TaskInput('orders.raw', 0, false)
+const newInput = () => new TaskInput('orders.raw', 0)
 const upTo = (count: number) => Array.from({ length: count }, (_, offset) => offset)
 
 /** What the client may do: fetch on, fetch from anywhere (stale, or moved by itself); and what the task may do. */
@@ -140,15 +140,35 @@ test('it is full by number and by bytes, and has room again only well below', ()
   assert.ok(!input.isFull && input.hasRoom)
 })
 
-test('a redriven record counts under the position in its header, if that is one', () => {
-  const input = new TaskInput('validator.retry', 1, true)
-  const withSource = (offset: number, source: string) => ({
+test('a redriven record counts under the position that it had at first, and settles the letter that it names', () => {
+  const input = new TaskInput('validator.retry', 1, 'validator.dlq')
+  const records = [
+    { source: 'orders.raw/1/77', 'dead-letter': 'validator.dlq/1/5' },
+    // Dropped: it has no position but its own.
+    { dropped: 'by hand', 'dead-letter': 'validator.dlq/1/6' },
+    // Not ours: what their headers say counts for nothing.
+    { source: 'orders.raw/1/78' },
+    { source: 'orders.raw/1/79', 'dead-letter': 'validator.dlq/0/5' },
+    { source: 'orders.raw/1/80', 'dead-letter': 'inventory.dlq/1/5' },
+    { source: 'orders.raw/1/81', 'dead-letter': 'nothing' },
+    { source: 'no position', 'dead-letter': 'validator.dlq/1/7' },
+  ]
+  const toBytes = ([name, text]: [string, string]) => [name, Buffer.from(text)]
+  const messages = records.map((headers, offset) => ({
     ...toMessage(offset, Buffer.alloc(1)),
-    headers: { source: Buffer.from(source) },
-  })
-  input.take(toBatch(0, 2, 2, [withSource(0, 'orders.raw/1/77'), withSource(1, 'no position')]))
+    headers: Object.fromEntries(Object.entries(headers).map(toBytes)),
+  }))
+  assert.ok(input.take(toBatch(0, 7, 7, messages)))
   assert.deepEqual(
-    input.shift(2).map(({ source }) => source),
-    ['orders.raw/1/77', 'validator.retry/1/1'],
+    input.shift(7).map(({ source, settles }) => [source, settles]),
+    [
+      ['orders.raw/1/77', 5],
+      ['validator.retry/1/1', 6],
+      ['validator.retry/1/2', undefined],
+      ['validator.retry/1/3', undefined],
+      ['validator.retry/1/4', undefined],
+      ['validator.retry/1/5', undefined],
+      ['validator.retry/1/6', 7],
+    ],
   )
 })

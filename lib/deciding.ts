@@ -1,0 +1,150 @@
+import { decodeRecord, toDeadLetter } from './deadLetters.ts'
+import { describe, PipelineError, UnusableRecordError } from './errors.ts'
+import type { Logger } from './log.ts'
+import type { ProcessorCounters } from './processorCounters.ts'
+import {
+  DeadLetter,
+  DROPPED_HEADER,
+  type InputRecord,
+  type Outcome,
+  type RawRecord,
+  SOURCE_HEADER,
+} from './record.ts'
+import { SettledLetters } from './settledLetters.ts'
+import type { Topic } from './topics.ts'
+import type { TransactionRecord } from './transaction.ts'
+import type { Work } from './work.ts'
+
+export interface DecidingOptions<Event, State> {
+  work: Work<Event, State>
+  counters: ProcessorCounters
+  log: Logger
+  /**
+   * Awaited before each call of `handle`; from the second `attempt` on, a dependency was away at the one before.
+   *
+   * @throws what ends the task
+   */
+  beforeAttempt(attempt: number): Promise<void>
+}
+
+export type Decision = readonly [record: RawRecord, outcome: Outcome]
+
+/** Decides what becomes of each record of a task, and holds what it must know for that: built anew on each takeover. */
+export class Deciding<Event, State> {
+  readonly state: State
+  readonly #options: DecidingOptions<Event, State>
+  readonly #codecs: ReadonlyMap<string, Topic<Event>>
+  readonly #settled = new SettledLetters()
+
+  constructor(options: DecidingOptions<Event, State>) {
+    this.#options = options
+    this.#codecs = new Map(options.work.inputs.map((topic) => [topic.name, topic]))
+    this.state = options.work.createState()
+  }
+
+  /** One decision for each record that is not only to be remembered. */
+  async decideAll(records: RawRecord[]): Promise<Decision[]> {
+    const decisions: Decision[] = []
+    const usable: RawRecord[] = []
+    const decoded: InputRecord<Event>[] = []
+    for (const raw of records) {
+      if (!this.#isDue(raw)) {
+        if (!raw.isDone) decisions.push([raw, []])
+        continue
+      }
+      const record = this.#decode(raw)
+      if (raw.isDone) {
+        if (!(record instanceof DeadLetter)) this.#remember(record)
+      } else if (record instanceof DeadLetter) {
+        decisions.push([raw, record])
+      } else {
+        usable.push(raw)
+        decoded.push(record)
+      }
+    }
+    const outcomes = decoded.length > 0 ? await this.#decide(decoded) : []
+    for (let index = 0; index < usable.length; index++) decisions.push([usable[index]!, outcomes[index]!])
+    return decisions
+  }
+
+  /**
+   * Whether a record is to be looked at. One that settles a dead letter is not, when
+   *
+   *   - the letter is settled already: two redrove it at the same time, or one twice
+   *   - it only says that the letter is given up
+   *   - it is read back: its order is remembered at the position that it had at first
+   */
+  #isDue({ settles, isDone, headers }: RawRecord): boolean {
+    if (settles === undefined) return true
+    return this.#settled.settle(settles) && !isDone && headers[DROPPED_HEADER] === undefined
+  }
+
+  /** Whatever is thrown at this is the fault of the record: its bytes are all that a decoder knows. */
+  #decode(raw: RawRecord): InputRecord<Event> | DeadLetter {
+    try {
+      return decodeRecord(raw, this.#codecs)
+    } catch (error) {
+      if (error instanceof UnusableRecordError) return new DeadLetter(error.message)
+      return new DeadLetter(`cannot be decoded: ${describe(error)}`)
+    }
+  }
+
+  /** What is thrown at this was thrown by `handle` as well, and must not stop the task on each of its beginnings. */
+  #remember(record: InputRecord<Event>): void {
+    const { work, log } = this.#options
+    try {
+      work.remember?.(this.state, record)
+    } catch (error) {
+      log.error({ source: record.source, error }, `cannot remember ${record.source}: ${describe(error)}`)
+    }
+  }
+
+  /**
+   * Asks `handle`. When a dependency is away, waits and asks again for as long as it takes: the queue fills, its
+   * partition pauses, nothing is dead-lettered. When it throws for another reason, halves the batch until the
+   * record that it throws on stands alone.
+   */
+  async #decide(records: InputRecord<Event>[]): Promise<Outcome[]> {
+    const { work, log, counters, beforeAttempt } = this.#options
+    for (let attempt = 1; ; attempt++) {
+      await beforeAttempt(attempt)
+      try {
+        const outcomes = await work.handle(records, this.state)
+        if (outcomes.length === records.length) return outcomes
+        throw new Error(`handle answered ${outcomes.length} outcomes for ${records.length} records`)
+      } catch (error) {
+        if (error instanceof PipelineError && error.canRetry) {
+          counters.outage(describe(error))
+        } else if (records.length === 1) {
+          const [{ source }] = records as [InputRecord<Event>]
+          log.error({ source, error }, `dead letter ${source}: ${describe(error)}`)
+          return [new DeadLetter(`processing failed: ${describe(error)}`)]
+        } else {
+          const middle = records.length >> 1
+          return [
+            ...(await this.#decide(records.slice(0, middle))),
+            ...(await this.#decide(records.slice(middle))),
+          ]
+        }
+      }
+    }
+  }
+}
+
+/** What is to be written for these decisions: results with the position that caused them, and dead letters. */
+export function toTransactionRecords(
+  decisions: readonly Decision[],
+  deadLetterTopic: string,
+): TransactionRecord[] {
+  const records: TransactionRecord[] = []
+  for (const [raw, outcome] of decisions) {
+    if (outcome instanceof DeadLetter) {
+      records.push(toDeadLetter(deadLetterTopic, raw, outcome.reason))
+    } else {
+      for (const { topic, key, value } of outcome) {
+        records.push({ topic, key, value, headers: { [SOURCE_HEADER]: raw.source } })
+      }
+    }
+  }
+  return records
+}
