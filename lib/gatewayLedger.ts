@@ -110,8 +110,9 @@ export class GatewayLedger {
 /**
  * What a gateway answers to a request that it has not seen, from what it has done for that order:
  *
- *   - authorise: at most once for an order, and never after a void, which is declined rather than refused: it is
- *     an answer about the order, and whoever asks late is to have one
+ *   - authorise: whatever is asked for under a key of its own, as gateways do, so asking for one order under two keys
+ *     charges twice. Never after a void, which is declined rather than refused: it is an answer about the order, and
+ *     whoever asks late is to have one
  *   - capture: only what is authorised, not above it, once
  *   - void: whatever is not captured, once; without an authorisation it stays as a tombstone against a late one
  */
@@ -133,8 +134,7 @@ export function decideRequest(
   const refuse = (reason: string) => answer('refused', authorisationId, reason)
 
   if (request.operation === 'authorise') {
-    if (authorised) return refuse('the order is authorised already')
-    if (settled) return answer('declined', null, 'order voided')
+    if (find('voided')) return answer('declined', null, 'order voided')
     const reason = declineReasonOf(request.orderId, declineRatio)
     return reason === undefined ? answer('authorised', randomUUID()) : answer('declined', null, reason)
   }
