@@ -12,6 +12,8 @@ const STOP_DEADLINE_MS = 35_000
 export interface ScriptOptions {
   script: string
   args?: string[]
+  /** Modules to be loaded before the script. */
+  preload?: string[]
   env: NodeJS.ProcessEnv
   /** Takes each line that the script writes to standard error, and to standard output unless `onOutput` does. */
   print(line: string): void
@@ -19,9 +21,11 @@ export interface ScriptOptions {
 }
 
 /** Starts one of our scripts as a process of its own, and prints what it says with its name in front. */
-export function startScript({ script, args = [], env, print, onOutput }: ScriptOptions): ChildProcess {
+export function startScript(options: ScriptOptions): ChildProcess {
+  const { script, args = [], preload = [], env, print, onOutput } = options
+  const imports = ['tsx', ...preload].flatMap((module) => ['--import', module])
   // Records live for a few fetches: in a young generation of the default size they are copied again and again.
-  const child = spawn(process.execPath, ['--max-semi-space-size=64', '--import', 'tsx', script, ...args], {
+  const child = spawn(process.execPath, ['--max-semi-space-size=64', ...imports, script, ...args], {
     cwd: ROOT,
     env,
     // The channel tells the child when we are gone, however that came about.

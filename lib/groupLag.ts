@@ -1,4 +1,6 @@
 import type { Kafka } from 'kafkajs'
+import { fetchBounds } from './topicBounds.ts'
+import type { TopicTable } from './topics.ts'
 
 /** A consumer group and the topics that it works through. */
 export interface WorkingGroup {
@@ -6,27 +8,66 @@ export interface WorkingGroup {
   topics: readonly string[]
 }
 
+/** The groups that work on each order, in the order in which orders flow, with all that each of them reads. */
+export function workingGroups(topicPrefix: string, topics: TopicTable): WorkingGroup[] {
+  const inputs = [
+    ['validator', topics.ordersRaw],
+    ['inventory', topics.ordersValidated],
+    ['payment', topics.ordersValidated],
+  ] as const
+  return inputs.map(([name, input]) => ({
+    group: topicPrefix + name,
+    topics: [input.name, topics.retries[name].name],
+  }))
+}
+
+/** How far a group has got in one partition. */
+export interface GroupPosition {
+  group: string
+  topic: string
+  partition: number
+  /** The committed offset, or the beginning of the log where nothing is committed. */
+  committed: number
+  /** The end of the log, records of open transactions included. */
+  end: number
+}
+
 /**
- * How many records these groups have not committed yet, by Kafka's own books: end of each partition less the
- * committed offset, or less the beginning where nothing is committed.
+ * How far these groups have got, by Kafka's own books. Each group is looked at after those before it: when they are
+ * listed in the order in which records flow and none has anything left, nothing is left at all.
  */
-export async function fetchLag(kafka: Kafka, groups: readonly WorkingGroup[]): Promise<number> {
+export async function fetchPositions(
+  kafka: Kafka,
+  groups: readonly WorkingGroup[],
+): Promise<GroupPosition[]> {
   const admin = kafka.admin()
   await admin.connect()
   try {
-    let lag = 0
+    const positions: GroupPosition[] = []
     for (const { group, topics } of groups) {
       const committed = await admin.fetchOffsets({ groupId: group, topics: [...topics] })
+      const { bounds } = await fetchBounds(kafka, topics)
       for (const { topic, partitions } of committed) {
-        const ends = new Map((await admin.fetchTopicOffsets(topic)).map((end) => [end.partition, end]))
         for (const { partition, offset } of partitions) {
-          const end = ends.get(partition)!
-          lag += Number(end.high) - (Number(offset) < 0 ? Number(end.low) : Number(offset))
+          const { low, high } = bounds.get(topic)!.get(partition)!
+          positions.push({
+            group,
+            topic,
+            partition,
+            committed: Number(offset) < 0 ? low : Number(offset),
+            end: high,
+          })
         }
       }
     }
-    return lag
+    return positions
   } finally {
     await admin.disconnect()
   }
+}
+
+/** How many records these groups have not committed yet. */
+export async function fetchLag(kafka: Kafka, groups: readonly WorkingGroup[]): Promise<number> {
+  const positions = await fetchPositions(kafka, groups)
+  return positions.reduce((lag, { committed, end }) => lag + end - committed, 0)
 }

@@ -5,7 +5,7 @@ import { createKafka, ensureTopics } from '../kafkaConfig.ts'
 import { sleep, untilAborted } from './async.ts'
 import { ended, Supervisor, startScript, stopScript } from './childProcesses.ts'
 import { describe } from './errors.ts'
-import { fetchLag } from './groupLag.ts'
+import { fetchLag, workingGroups } from './groupLag.ts'
 import { LiveTable, RateMeter, summaryRows } from './liveTable.ts'
 import type { Service } from './service.ts'
 import { Tally } from './tally.ts'
@@ -161,13 +161,8 @@ export class PipelineRun {
   /** By Kafka's own books; unknown, and so not zero, while the broker does not answer. */
   async #lag(): Promise<number> {
     const { config, log } = this.#service
-    const { topics, topicPrefix: prefix } = config
     try {
-      return await fetchLag(createKafka(config, 'lag', log), [
-        { group: `${prefix}validator`, topics: [topics.ordersRaw.name] },
-        { group: `${prefix}inventory`, topics: [topics.ordersValidated.name] },
-        { group: `${prefix}payment`, topics: [topics.ordersValidated.name] },
-      ])
+      return await fetchLag(createKafka(config, 'lag', log), workingGroups(config.topicPrefix, config.topics))
     } catch (error) {
       log.debug(`the lag cannot be told: ${describe(error)}`)
       return Number.POSITIVE_INFINITY

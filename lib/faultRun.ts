@@ -1,0 +1,182 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createKafka } from '../kafkaConfig.ts'
+import { sleep } from './async.ts'
+import { describe } from './errors.ts'
+import { type Injection, injectFault } from './faultInjection.ts'
+import { type FaultReport, summariseRun } from './faultReport.ts'
+import { type Fault, planFaults, type ScheduleShape, SERVICES, standingProcesses } from './faultSchedule.ts'
+import { fetchLag, fetchPositions, workingGroups } from './groupLag.ts'
+import { LiveTable } from './liveTable.ts'
+import type { Logger } from './log.ts'
+import { RecoveryWatch } from './recoveryWatch.ts'
+import { auditTrial } from './trialAudit.ts'
+import { TrialPipeline } from './trialPipeline.ts'
+
+export interface FaultRunOptions extends Omit<ScheduleShape, 'sessionTimeoutMs'> {
+  /** Orders per second. */
+  rate: number
+  guarantee: 'exactly-once' | 'naive'
+  /** Settings over the defaults, for every script. */
+  settings?: Record<string, string>
+  /** Keeps state and logs also when all went well. */
+  keep: boolean
+  output: { isTTY?: boolean; write(text: string): unknown }
+  signal: AbortSignal
+  log: Logger
+}
+
+const START_DEADLINE_MS = 90_000
+/** After the last fault, all that was placed is to have come to its end within this. */
+const DRAIN_DEADLINE_MS = 120_000
+const POLL_MS = 200
+
+/**
+ * Puts a pipeline of its own under load and faults, lets it drain, and audits it.
+ *
+ * @throws PipelineError or InfrastructureError when the pipeline does not come up
+ */
+export async function runFaults(options: FaultRunOptions): Promise<FaultReport> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'order-pipeline-chaos-'))
+  const table = new LiveTable({
+    isTTY: options.output.isTTY === true,
+    write: (text) => void options.output.write(text),
+  })
+  let report: FaultReport | undefined
+  try {
+    report = await new FaultRun(options, dataDir, table).run()
+    return report
+  } finally {
+    table.end()
+    if (report?.ok && !options.keep) await rm(dataDir, { recursive: true, force: true })
+    else table.print(`State and the log of each process are in ${dataDir}.`)
+  }
+}
+
+class FaultRun {
+  readonly #options: FaultRunOptions
+  readonly #dataDir: string
+  readonly #table: LiveTable
+  readonly #injections: Injection[] = []
+  readonly #failures: string[] = []
+  #startedMs = 0
+
+  constructor(options: FaultRunOptions, dataDir: string, table: LiveTable) {
+    this.#options = options
+    this.#dataDir = dataDir
+    this.#table = table
+  }
+
+  async run(): Promise<FaultReport> {
+    const { brokers, rate, guarantee, settings, log } = this.#options
+    const pipeline = await TrialPipeline.start({
+      dataDir: this.#dataDir,
+      brokers,
+      ratePerSecond: rate,
+      scriptOf: (name) => (guarantee === 'naive' && isService(name) ? `test/naive/${name}.ts` : `${name}.ts`),
+      ...(settings && { settings }),
+      say: (line) => this.#table.print(line),
+    })
+    try {
+      for (const id of standingProcesses()) pipeline.startMember(id)
+      const { config } = pipeline
+      const groups = workingGroups(config.topicPrefix, config.topics)
+      const kafka = createKafka(config, 'chaos', log)
+      await this.#until('orders flow', START_DEADLINE_MS, async () => {
+        const positions = await fetchPositions(kafka, groups)
+        return groups.every(({ group }) => positions.some((at) => at.group === group && at.committed > 0))
+      })
+      this.#startedMs = performance.now()
+      const watch = new RecoveryWatch(kafka, groups, this.#startedMs)
+      this.#showProgress(watch)
+      await this.#injectAll(pipeline)
+      await pipeline.stopMember('producer-1')
+      const drainStartedMs = performance.now()
+      const isDrained = await this.#until('drained', DRAIN_DEADLINE_MS, async () => {
+        return (await fetchLag(kafka, groups)) === 0
+      })
+      const drainedMs = isDrained ? performance.now() - drainStartedMs : undefined
+      await watch.stop()
+      this.#table.end()
+      return summariseRun({
+        options: this.#options,
+        injections: this.#injections,
+        looks: watch.looks,
+        failures: this.#failures,
+        unaskedEnds: pipeline.unaskedEnds,
+        drainedMs,
+        audit: await auditTrial(pipeline, (line) => this.#table.print(line)),
+      })
+    } finally {
+      this.#table.end()
+      await pipeline.stop()
+    }
+  }
+
+  /** Each at its time, whether those before it are healed or not; resolves when all are. */
+  async #injectAll(pipeline: TrialPipeline): Promise<void> {
+    const { seconds, signal } = this.#options
+    const { sessionTimeoutMs } = pipeline.config.kafka
+    const injected: Promise<void>[] = []
+    for (const fault of planFaults({ ...this.#options, sessionTimeoutMs })) {
+      await this.#sleepUntil(fault.atMs)
+      if (signal.aborted) break
+      injected.push(this.#inject(pipeline, fault))
+    }
+    await this.#sleepUntil(seconds * 1_000)
+    await Promise.all(injected)
+  }
+
+  async #inject(pipeline: TrialPipeline, fault: Fault): Promise<void> {
+    try {
+      const injection = await injectFault(pipeline, fault, this.#startedMs)
+      this.#injections.push(injection)
+      const { number, kind, target, point } = fault
+      const times = `${formatSeconds(injection.startedMs)} to ${formatSeconds(injection.healedMs)}`
+      const note = injection.note === undefined ? '' : ` (${injection.note})`
+      this.#table.print(`${times}  fault ${number}: ${kind} ${target}${point ? ` at ${point}` : ''}${note}`)
+    } catch (error) {
+      this.#failures.push(`fault ${fault.number}, ${fault.kind} ${fault.target}: ${describe(error)}`)
+    }
+  }
+
+  #showProgress(watch: RecoveryWatch): void {
+    const { faults, seconds } = this.#options
+    this.#table.begin(() => [
+      ['time', `${formatSeconds(performance.now() - this.#startedMs)} of ${seconds} s`],
+      ['faults', `${this.#injections.length} of ${faults}`],
+      ['behind', watch.looks.at(-1)?.behind.join(' ') || 'nobody'],
+    ])
+  }
+
+  async #sleepUntil(atMs: number): Promise<void> {
+    const leftMs = this.#startedMs + atMs - performance.now()
+    if (leftMs > 0) await sleep(leftMs, this.#options.signal)
+  }
+
+  /** @returns whether it came about; that it did not is noted as a failure */
+  async #until(what: string, deadlineMs: number, isSo: () => Promise<boolean>): Promise<boolean> {
+    const { signal, log } = this.#options
+    const endMs = performance.now() + deadlineMs
+    while (performance.now() < endMs && !signal.aborted) {
+      try {
+        if (await isSo()) return true
+      } catch (error) {
+        log.debug(`${what}: ${describe(error)}`)
+      }
+      await sleep(POLL_MS, signal)
+    }
+    this.#failures.push(signal.aborted ? 'interrupted' : `not within ${deadlineMs / 1_000} s: ${what}`)
+    return false
+  }
+}
+
+/** What is put to the test; the simulator, the gateway and analytics are what they are. */
+function isService(name: string): boolean {
+  return (SERVICES as readonly string[]).includes(name)
+}
+
+function formatSeconds(ms: number): string {
+  return `${(ms / 1_000).toFixed(1)} s`
+}
