@@ -25,7 +25,8 @@ export function openDatabase(url: string, connections: number, log: Logger): Dat
   const pool = new pg.Pool({
     connectionString: url,
     max: connections,
-    connectionTimeoutMillis: 5_000,
+    // With the wait before the next try, all that passes before a database that is back is noticed.
+    connectionTimeoutMillis: 2_500,
     // Ours, beside the server's: a host that vanishes says nothing.
     query_timeout: 10_000,
     keepAlive: true,

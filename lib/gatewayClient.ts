@@ -87,8 +87,10 @@ interface Answer {
 type Send = (path: string, idempotencyKey: string, body: string) => Promise<Answer>
 
 export function createGatewayClient(options: GatewayClientOptions): GatewayClient {
-  const { send, close } = createSender(options)
+  const { send, dropIdleConnections, close } = createSender(options)
   const { policy, breaker } = createPolicy(options)
+  // They may lead to a host that has vanished without a word, and once its successor is there each would cost a timeout.
+  breaker.onBreak(dropIdleConnections)
 
   /** One POST, repeated until it has a definitive answer or is given up. */
   async function post(path: string, idempotencyKey: string, payment: Payment): Promise<unknown> {
@@ -167,6 +169,7 @@ function backoffMs({ attempt, result }: IRetryBackoffContext<unknown>): number {
 /** Plain node:http with connections that stay: half the CPU of fetch() at this size of request. */
 function createSender({ url, timeoutMs, concurrency }: GatewayClientOptions): {
   send: Send
+  dropIdleConnections: () => void
   close: () => void
 } {
   const isTls = new URL(url).protocol === 'https:'
@@ -204,7 +207,10 @@ function createSender({ url, timeoutMs, concurrency }: GatewayClientOptions): {
       })
       outgoing.end(body)
     })
-  return { send, close: () => agent.destroy() }
+  const dropIdleConnections = () => {
+    for (const socket of Object.values(agent.freeSockets).flat()) socket?.destroy()
+  }
+  return { send, dropIdleConnections, close: () => agent.destroy() }
 }
 
 /** What the answer is worth: undefined when it is definitive. */

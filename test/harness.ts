@@ -97,6 +97,12 @@ export function runScript(
   return { child, lines }
 }
 
+/** The tasks that a service had when it last heard from its group. */
+export function tasksOf({ lines }: RunningScript): number[] {
+  const said = lines.findLast((line) => /has (no )?tasks/.test(line)) ?? ''
+  return (/has tasks ([\d ]+)/.exec(said)?.[1] ?? '').split(' ').filter(Boolean).map(Number)
+}
+
 /** All records of some topics, as a read-committed reader sees them now. */
 export async function readAll(
   config: Config,
