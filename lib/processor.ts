@@ -3,6 +3,7 @@ import { coPartitioningAssigner } from './assigner.ts'
 import { sleep, untilAborted, within } from './async.ts'
 import { describe } from './errors.ts'
 import { requirePatchedKafkajs } from './kafkaPatchCheck.ts'
+import { leaveGroup } from './leaveGroup.ts'
 import type { Logger } from './log.ts'
 import { passProbe } from './probes.ts'
 import { ProcessorCounters } from './processorCounters.ts'
@@ -43,7 +44,7 @@ export interface ProcessorStatus {
   paused: number[]
 }
 
-const MAX_RESTART_MS = 5_000
+const MAX_RESTART_MS = 1_000
 const DRAIN_DEADLINE_MS = 15_000
 
 /**
@@ -61,6 +62,8 @@ export class Processor<Event, State> {
   readonly #stop = new AbortController()
   #state: ProcessorStatus['state'] = 'starting'
   #memberId: string | undefined
+  /** The member that we were in a session that crashed: the group still counts it in. */
+  #deadMemberId: string | undefined
   #membership: { confirmed: Promise<void>; confirm: () => void } = createSignal()
   readonly #outage: RepeatedWarning
   #running: Promise<void> | undefined
@@ -124,6 +127,10 @@ export class Processor<Event, State> {
     const kafka = this.#options.createKafka('consumer')
     await this.#awaitTopics(kafka)
     if (this.#stop.signal.aborted) return
+    if (this.#deadMemberId !== undefined) {
+      await leaveGroup(kafka, this.#options.group, this.#deadMemberId)
+      this.#deadMemberId = undefined
+    }
     const consumer = this.#createConsumer(kafka)
     const crashed = this.#listen(consumer)
     try {
@@ -236,6 +243,8 @@ export class Processor<Event, State> {
     const all = Promise.all([...this.#tasks.values()].map(({ finished }) => finished).concat(...this.#ending))
     await within(DRAIN_DEADLINE_MS, all)
     this.#tasks.clear()
+    // Known to its group only if it was given anything; an orderly end leaves by itself, and a second time is no harm.
+    this.#deadMemberId = this.#memberId ?? this.#deadMemberId
     this.#memberId = undefined
   }
 

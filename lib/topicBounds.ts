@@ -1,4 +1,5 @@
 import type { Kafka } from 'kafkajs'
+import { createCluster } from './clusterClient.ts'
 
 /** Where the log of a partition begins, and where it ends. */
 export interface Bounds {
@@ -10,24 +11,6 @@ export interface Bounds {
 /** By topic, then by partition. */
 export type OffsetsByPartition = ReadonlyMap<string, ReadonlyMap<number, number>>
 export type BoundsByPartition = ReadonlyMap<string, ReadonlyMap<number, Bounds>>
-
-/** What is used here of the client that kafkajs makes for its own consumers and admins. */
-interface Cluster {
-  connect(): Promise<void>
-  disconnect(): Promise<void>
-  addMultipleTargetTopics(topics: string[]): Promise<void>
-  findTopicPartitionMetadata(topic: string): { partitionId: number }[]
-  fetchTopicsOffset(
-    wanted: {
-      topic: string
-      partitions: { partition: number }[]
-      fromBeginning?: boolean
-      fromTimestamp?: number
-    }[],
-  ): Promise<{ topic: string; partitions: { partition: number; offset: string }[] }[]>
-}
-
-const READ_UNCOMMITTED = 0
 
 /**
  * The bounds of all partitions of these topics.
@@ -74,16 +57,6 @@ export async function fetchBounds(
   } finally {
     await cluster.disconnect()
   }
-}
-
-function createCluster(kafka: Kafka): Cluster {
-  const factory = Object.getOwnPropertySymbols(kafka).find(
-    ({ description }) => description === 'private:Kafka:createCluster',
-  )
-  if (!factory) throw new Error('this version of kafkajs has no private:Kafka:createCluster')
-  type Factory = (options: { isolationLevel: number; allowAutoTopicCreation: boolean }) => Cluster
-  const create = (kafka as unknown as Record<symbol, Factory>)[factory]!
-  return create({ isolationLevel: READ_UNCOMMITTED, allowAutoTopicCreation: false })
 }
 
 function toMap(

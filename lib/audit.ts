@@ -1,0 +1,190 @@
+/**
+ * The auditor: looks at all that lies in Kafka, in the database and in the gateway's ledger, and says whether what is
+ * promised holds. It shares no code with the services' decisions, writes nothing and belongs to no working group.
+ *
+ * It looks while the pipeline runs, so nothing that it sees is of one moment. Two rules keep it from false alarms:
+ *
+ *   1. What follows is looked at before what it follows from. First a snapshot of the database; then the ends of the topics,
+ *      answers before their causes, in the order of `WAVES`. So for whatever is seen, its cause is seen too: the event
+ *      of a stored outcome's order, the validated record of a verdict, the decision of a capture.
+ *   2. What came later may excuse and never accuses. All that lies before those ends is read, and then, once, what has
+ *      come since. An answer that was seen in the first reading belongs to a transaction that is committed, and so are
+ *      the answers to all records before its cause: they are at the latest found in the second. And rows are written
+ *      before their events are published, so a row that the snapshot lacks is looked up once more by its order.
+ *
+ * What is missing even then, and is not passed by a later record of its partition, is under way.
+ */
+import { type Config, createKafka } from '../kafkaConfig.ts'
+import { sleep } from './async.ts'
+import { askAnalytics } from './auditAnalytics.ts'
+import { AuditBook, auditedTopics } from './auditBook.ts'
+import { judge } from './auditChecks.ts'
+import { DatabaseSnapshot } from './auditDatabase.ts'
+import type { AuditReport } from './auditReport.ts'
+import { AuditRows } from './auditRows.ts'
+import { ConfigurationError, PipelineError, UnavailableError } from './errors.ts'
+import type { Logger } from './log.ts'
+import { type BoundsByPartition, fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
+import { readTopics } from './topicReader.ts'
+import type { TopicTable } from './topics.ts'
+
+export interface AuditOptions {
+  /** Nothing is under way any more: what is missing is lost, and analytics is asked for its sums. */
+  isDrained: boolean
+  /** Whether each validated order must come to a decision; not yet, unless told so. */
+  isDecisionExpected?: boolean
+  log: Logger
+  /** What analytics is started with; the environment of this process unless told otherwise. */
+  environment?: NodeJS.ProcessEnv
+  /** Called often: records and rows looked at, and about how many there are. */
+  onProgress?: (done: number, total: number) => void
+  signal?: AbortSignal
+}
+
+/** Somebody asked it to end. */
+class InterruptedError extends PipelineError {
+  readonly code = 'INTERRUPTED'
+  readonly canRetry = true
+}
+
+/** Nothing came for so long, with more to come: Kafka is away, and that is no finding. */
+const STALL_MS = 60_000
+
+/** In which order the ends of topics are looked at: answers before causes, and redrives after both. */
+export const WAVES: ((topics: TopicTable) => { name: string }[])[] = [
+  ({ inventoryEvents, paymentEvents, deadLetters }) => [
+    inventoryEvents,
+    paymentEvents,
+    ...Object.values(deadLetters),
+  ],
+  ({ ordersCompleted }) => [ordersCompleted],
+  ({ ordersValidated, ordersRejected }) => [ordersValidated, ordersRejected],
+  ({ retries }) => Object.values(retries),
+  ({ ordersRaw, products }) => [ordersRaw, products],
+]
+
+/**
+ * Audits a pipeline.
+ *
+ * @throws UnavailableError, ConfigurationError when it could not look
+ */
+export async function audit(config: Config, options: AuditOptions): Promise<AuditReport> {
+  const startedMs = Date.now()
+  const snapshot = await DatabaseSnapshot.open(config.databaseUrl)
+  try {
+    const bounds = await fetchAllBounds(config, options.log)
+    const book = new AuditBook(config.topics, bounds)
+    const rows = new AuditRows(book)
+    const progress = countProgress(bounds, snapshot.rows, options)
+    await snapshot.readInto(book, rows, progress)
+    const positions = await readInto(book, config, options, 'beginning', progress)
+    if (!options.isDrained) await readInto(book, config, options, { offsets: positions }, () => undefined)
+    await snapshot.lookAgain(rows)
+    const bookedMinor = options.isDrained ? await askAnalytics(options.environment ?? process.env) : undefined
+    const { isDrained, isDecisionExpected } = options
+    const { checks, totals } = judge(book, rows, {
+      isDrained,
+      ...(isDecisionExpected !== undefined && { isDecisionExpected }),
+      ...(bookedMinor && { bookedMinor }),
+    })
+    return {
+      ok: checks.every(({ ok }) => ok),
+      drained: isDrained,
+      startedAt: new Date(startedMs).toISOString(),
+      seconds: (Date.now() - startedMs) / 1_000,
+      records: Object.fromEntries(auditedTopics(config.topics).map((name) => [name, book.countOf(name)])),
+      rows: rows.taken + book.stock.products.size,
+      totals,
+      checks,
+    }
+  } finally {
+    await snapshot.close()
+  }
+}
+
+async function fetchAllBounds(config: Config, log: Logger): Promise<BoundsByPartition> {
+  const kafka = createKafka(config, 'audit', log)
+  const all = new Map()
+  for (const wave of WAVES) {
+    const names = wave(config.topics).map(({ name }) => name)
+    try {
+      const { bounds } = await fetchBounds(kafka, names)
+      for (const [topic, partitions] of bounds) all.set(topic, partitions)
+    } catch (error) {
+      if ((error as { type?: unknown }).type !== 'UNKNOWN_TOPIC_OR_PARTITION')
+        throw new UnavailableError('Kafka', error)
+      const message = `${names.join(', ')}: not all of these topics exist, run ensureTopics() of kafkaConfig.ts (see README)`
+      throw new ConfigurationError(message, { cause: error })
+    }
+  }
+  return all
+}
+
+function countProgress(bounds: BoundsByPartition, rows: number, { onProgress }: AuditOptions) {
+  let total = rows
+  for (const partitions of bounds.values()) {
+    for (const { low, high } of partitions.values()) total += high - low
+  }
+  let done = 0
+  return (count: number) => {
+    done += count
+    onProgress?.(Math.min(done, total), total)
+  }
+}
+
+/** Reads all topics to their ends as they are now. */
+async function readInto(
+  book: AuditBook,
+  config: Config,
+  { log, signal }: AuditOptions,
+  from: 'beginning' | { offsets: OffsetsByPartition },
+  onRecords: (count: number) => void,
+): Promise<OffsetsByPartition> {
+  const ending = new AbortController()
+  const stop = () => ending.abort()
+  signal?.addEventListener('abort', stop)
+  const watch = new AbortController()
+  let heardMs = Date.now()
+  const stall = watchForStall(
+    () => heardMs,
+    watch.signal,
+    () => ending.abort(),
+  )
+  try {
+    const positions = await readTopics({
+      kafka: createKafka(config, 'audit-reader', log),
+      topics: auditedTopics(config.topics),
+      from,
+      until: 'end',
+      onRecords(topic, partition, records) {
+        heardMs = Date.now()
+        book.take(topic, partition, records)
+        onRecords(records.length)
+      },
+      signal: ending.signal,
+      log,
+      groupPrefix: `${config.topicPrefix}audit`,
+    })
+    if (signal?.aborted) throw new InterruptedError('interrupted before all was looked at')
+    if (ending.signal.aborted) {
+      throw new UnavailableError('Kafka', new Error(`no record came for ${STALL_MS / 1_000} s`))
+    }
+    return positions
+  } catch (error) {
+    throw error instanceof PipelineError ? error : new UnavailableError('Kafka', error)
+  } finally {
+    signal?.removeEventListener('abort', stop)
+    watch.abort()
+    await stall
+  }
+}
+
+async function watchForStall(heardMs: () => number, signal: AbortSignal, onStall: () => void): Promise<void> {
+  while (!signal.aborted) {
+    await sleep(1_000, signal)
+    if (!signal.aborted && Date.now() - heardMs() > STALL_MS) {
+      onStall()
+      return
+    }
+  }
+}

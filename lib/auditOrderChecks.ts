@@ -1,0 +1,157 @@
+import type { AuditBook } from './auditBook.ts'
+import { plain } from './auditBook.ts'
+import { Kind, Slot } from './auditEvents.ts'
+import { OrderFlag } from './auditOrders.ts'
+import { Finding, type Harm } from './auditReport.ts'
+import { markUnderWay, type Standing } from './auditStageChecks.ts'
+
+/** One check of each order by itself. */
+export interface OrderCheck {
+  finding: Finding
+  look(order: number): void
+}
+
+/** What order checks stand on. */
+export class OrderCheckContext {
+  readonly book: AuditBook
+  readonly standing: Standing
+
+  constructor(book: AuditBook, standing: Standing) {
+    this.book = book
+    this.standing = standing
+  }
+
+  /** @param look looks at one order, through the finding that it is given */
+  check(
+    name: string,
+    guarantee: number,
+    look: (order: number, finding: Finding) => void,
+    harm?: Harm,
+  ): OrderCheck {
+    const finding = new Finding(name, guarantee, harm)
+    return { finding, look: (order) => look(order, finding) }
+  }
+
+  /** A check that must know all history to tell a stray from what follows from a record that is deleted. */
+  checkWhole(...[name, guarantee, look, harm]: Parameters<OrderCheckContext['check']>): OrderCheck {
+    if (this.book.isWhole) return this.check(name, guarantee, look, harm)
+    const skipped = this.check(name, guarantee, () => undefined, harm)
+    skipped.finding.skipped = 'the oldest records are deleted'
+    return skipped
+  }
+
+  /** @param rows tables with a row of the order that is concerned */
+  add(finding: Finding, order: number, what: string, ...rows: string[]): void {
+    finding.add(() => {
+      const id = plain(this.book.orders.idOf(order))
+      return { id, what, seen: [...this.#placesOf(order), ...rows.map((table) => `${table}[${id}]`)] }
+    })
+  }
+
+  /** What is missing is a failure once the pipeline has drained, and under way before. */
+  addMissing(finding: Finding, order: number, what: string, ...rows: string[]): void {
+    if (this.standing.isDrained) this.add(finding, order, what, ...rows)
+    else markUnderWay(this.book, order, this.standing)
+  }
+
+  #placesOf(order: number): string[] {
+    const { places, orders } = this.book
+    return orders.places.flatMap((column) => places.format(column[order]!) ?? [])
+  }
+}
+
+export function checksOfEvents(context: OrderCheckContext, isDecisionExpected: boolean): OrderCheck[] {
+  const { orders } = context.book
+  return [
+    context.checkWhole('events are of orders placed and validated', 2, (order, finding) => {
+      if (orders.seen[order] === 0 && !orders.is(order, OrderFlag.validated)) return
+      finding.lookedAt++
+      if (!orders.is(order, OrderFlag.placed)) context.add(finding, order, 'it was never placed')
+      else if (!orders.isValidated(order)) context.add(finding, order, 'it was never validated')
+    }),
+    context.check('published events are the stored outcomes', 2, (order, finding) => {
+      const slots = orders.seen[order]! | orders.stored[order]!
+      if (slots === 0) return
+      for (let slot = 0; slot < Slot.decision; slot++) checkOutcome(context, finding, order, slot)
+    }),
+    context.check(
+      'no order is decided twice',
+      2,
+      (order, finding) => {
+        if (!orders.has(order, Kind.confirmed) && !orders.has(order, Kind.cancelled)) return
+        finding.lookedAt++
+        if (isTwice(context, order, Slot.decision)) context.add(finding, order, 'it has several decisions')
+      },
+      'duplicated',
+    ),
+    ...(isDecisionExpected ? [everyOrderIsDecided(context)] : []),
+    context.checkWhole('confirmed orders were reserved and authorised', 2, (order, finding) => {
+      if (!orders.has(order, Kind.confirmed)) return
+      finding.lookedAt++
+      if (!orders.isKnown(order, Kind.reserved)) context.add(finding, order, 'confirmed, and not reserved')
+      else if (!orders.isKnown(order, Kind.authorised))
+        context.add(finding, order, 'confirmed, not authorised')
+    }),
+    context.checkWhole('stock is settled as decided', 3, (order, finding) =>
+      checkStockSettled(context, finding, order),
+    ),
+  ]
+}
+
+function everyOrderIsDecided(context: OrderCheckContext): OrderCheck {
+  const { orders } = context.book
+  return context.checkWhole(
+    'every validated order is decided',
+    2,
+    (order, finding) => {
+      if (!orders.is(order, OrderFlag.validated) || orders.is(order, OrderFlag.deadLetter)) return
+      finding.lookedAt++
+      if (orders.isKnown(order, Kind.confirmed) || orders.isKnown(order, Kind.cancelled)) return
+      context.addMissing(finding, order, 'no decision')
+    },
+    'lost',
+  )
+}
+
+/** The same bytes in the store and in the topic; a row without its event is under way. */
+function checkOutcome(context: OrderCheckContext, finding: Finding, order: number, slot: number): void {
+  const { orders, isWhole } = context.book
+  const table = slot < Slot.payment ? 'inventory_outcomes' : 'payment_outcomes'
+  const isSaid = (orders.seen[order]! & (0b11 << (slot * 2))) !== 0
+  const isKnown = (orders.known[order]! & (0b11 << (slot * 2))) !== 0
+  const isStored = (orders.stored[order]! & (1 << slot)) !== 0
+  if (!isSaid && !isStored) return
+  finding.lookedAt++
+  if ((orders.differs[order]! & (1 << slot)) !== 0) {
+    context.add(finding, order, 'the bytes of event and stored outcome differ', table)
+  } else if (!isStored) {
+    context.add(finding, order, `an event without a row in ${table}`)
+  } else if (!isKnown && isWhole) {
+    context.addMissing(finding, order, 'stored, and not published', table)
+  }
+}
+
+function checkStockSettled(context: OrderCheckContext, finding: Finding, order: number): void {
+  const { orders } = context.book
+  const isCommitted = orders.has(order, Kind.committed)
+  const isReleased = orders.has(order, Kind.released)
+  const isConfirmed = orders.isKnown(order, Kind.confirmed)
+  const isCancelled = orders.isKnown(order, Kind.cancelled)
+  if (!isCommitted && !isReleased && !isConfirmed && !isCancelled) return
+  finding.lookedAt++
+  const isReserved = orders.isKnown(order, Kind.reserved)
+  if (isTwice(context, order, Slot.stockSettled)) context.add(finding, order, 'settled more than once')
+  else if ((isCommitted || isReleased) && !isReserved)
+    context.add(finding, order, 'settled, and not reserved')
+  else if (isCommitted && !isConfirmed) context.add(finding, order, 'committed, and not confirmed')
+  else if (isReleased && !isCancelled) context.add(finding, order, 'released, and not cancelled')
+  else if (isConfirmed && isReserved && !orders.isKnown(order, Kind.committed)) {
+    context.addMissing(finding, order, 'confirmed, and its stock is not committed')
+  } else if (isCancelled && isReserved && !orders.isKnown(order, Kind.released)) {
+    context.addMissing(finding, order, 'cancelled, and its stock is not released')
+  }
+}
+
+export function isTwice({ book }: OrderCheckContext, order: number, slot: number): boolean {
+  return (book.orders.twice[order]! & (1 << slot)) !== 0
+}

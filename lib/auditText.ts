@@ -1,0 +1,63 @@
+import type { AuditReport, CheckResult } from './auditReport.ts'
+import { formatMoney } from './money.ts'
+
+const GREEN = 32
+const RED = 31
+const YELLOW = 33
+
+/** The report as a table for people. */
+export function formatAudit(report: AuditReport, color: boolean): string {
+  const paint = (text: string, code: number) => (color ? `\u001b[${code}m${text}\u001b[0m` : text)
+  const width = Math.max(...report.checks.map(({ name }) => name.length))
+  const lines = [`   ${'check'.padEnd(width)}  ${'looked at'.padStart(12)}  ${'found'.padStart(9)}`]
+  for (const check of report.checks) {
+    const { guarantee, name, lookedAt, found } = check
+    const cells = `${guarantee}  ${name.padEnd(width)}  ${count(lookedAt).padStart(12)}  ${count(found).padStart(9)}`
+    lines.push(`${cells}  ${paint(verdictOf(check), colorOf(check))}`)
+    if (check.skipped) lines.push(`     ${check.skipped}`)
+    if (check.note) lines.push(`     ${check.note}`)
+    for (const { id, what, seen } of check.offenders) {
+      lines.push(`     ${paint(id, RED)}: ${what}${seen.length > 0 ? `  (${seen.join(', ')})` : ''}`)
+    }
+    if (found > check.offenders.length) lines.push(`     and ${count(found - check.offenders.length)} more`)
+  }
+  lines.push('', ...summaryOf(report))
+  const verdict = report.ok ? paint('PASS', GREEN) : paint('FAIL', RED)
+  const failed = report.checks.filter(({ ok }) => !ok).length
+  lines.push(
+    report.ok ? `${verdict}: every check` : `${verdict}: ${failed} of ${report.checks.length} checks`,
+  )
+  return `${lines.join('\n')}\n`
+}
+
+function verdictOf({ ok, skipped }: CheckResult): string {
+  if (skipped !== undefined) return 'not made'
+  return ok ? 'PASS' : 'FAIL'
+}
+
+function colorOf({ ok, skipped }: CheckResult): number {
+  if (skipped !== undefined) return YELLOW
+  return ok ? GREEN : RED
+}
+
+function summaryOf({ totals, records, rows, seconds, drained }: AuditReport): string[] {
+  const read = Object.values(records).reduce((sum, number) => sum + number, 0)
+  const { placed, validated, rejected, wentThrough, underWay, deadLettersOpen } = totals
+  const { lost, duplicated, chargedTwice } = totals
+  return [
+    `${count(read)} records and ${count(rows)} rows in ${seconds.toFixed(1)} s`,
+    `placed ${count(placed)}, validated ${count(validated)}, rejected ${count(rejected)}, reserved and authorised ${count(wentThrough)}`,
+    `${drained ? 'drained' : `under way ${count(underWay)}`}, open dead letters ${count(deadLettersOpen)}`,
+    `lost ${count(lost)}, duplicated ${count(duplicated)}, charged twice ${count(chargedTwice)}`,
+    `validated ${money(totals.validatedMinor)}, authorised ${money(totals.authorisedMinor)}, captured ${money(totals.capturedMinor)}`,
+  ]
+}
+
+function money(amounts: Record<string, number>): string {
+  const parts = Object.entries(amounts).map(([currency, amountMinor]) => formatMoney(amountMinor, currency))
+  return parts.length === 0 ? 'nothing' : parts.join(' + ')
+}
+
+function count(number: number): string {
+  return number.toLocaleString('en-GB')
+}

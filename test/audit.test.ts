@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import type { Judgement } from '../lib/auditChecks.ts'
+import { defineTopics } from '../lib/topics.ts'
+import { DEFECTS, type Planted } from './auditDefects.ts'
+import { AT_THE_END, auditModel, momentsWithin } from './auditHarness.ts'
+import { Model, type ModelOrder, positionOf, randomFrom } from './auditModel.ts'
+
+const topics = defineTopics('test.')
+
+function makeHistory(seed: number, orders: number, isDecided: boolean): Model {
+  const model = new Model({ topics, partitions: 2, seed, orders, isDecided })
+  model.run()
+  return model
+}
+
+/** Plants defects, each in an order of its own, and audits. */
+function auditSpoilt(seed: number, orders: number, isDecided: boolean, names: readonly string[]) {
+  const model = makeHistory(seed, orders, isDecided)
+  const stock = model.stockAt(model.now)
+  // The first is named by others.
+  const taken = new Set<ModelOrder>([model.orders[0]!])
+  const pick = (isFit: (order: ModelOrder) => boolean) => {
+    const order = model.orders.find((order) => !taken.has(order) && isFit(order))
+    if (order) taken.add(order)
+    return order
+  }
+  const untouched = [...stock]
+  const ground = { model, pick, pickStock: () => untouched.shift() }
+  const planted = new Map<string, Planted>()
+  for (const name of names) {
+    const found = DEFECTS[name]!(ground)
+    if (found) planted.set(name, found)
+  }
+  const options = { isDrained: true, isDecisionExpected: isDecided }
+  return { model, planted, judgement: auditModel(model, options, undefined, stock) }
+}
+
+describe('the auditor', () => {
+  for (const name of Object.keys(DEFECTS)) {
+    it(`finds and names: ${name}`, () => {
+      const histories = [auditSpoilt(7, 80, true, [name]), auditSpoilt(8, 80, false, [name])]
+      assert.ok(
+        histories.some(({ planted }) => planted.size > 0),
+        'it could not be planted',
+      )
+      for (const { judgement, planted } of histories) assertFound(judgement, planted)
+    })
+  }
+
+  it('finds any defects in any history, and accuses nobody else', () => {
+    const some = fc.uniqueArray(fc.constantFrom(...Object.keys(DEFECTS)), { maxLength: 4 })
+    fc.assert(
+      fc.property(fc.nat(), fc.boolean(), some, (seed, isDecided, names) => {
+        const { judgement, planted } = auditSpoilt(seed, 30, isDecided, names)
+        assertFound(judgement, planted)
+        // Some defects put the first order's id in place of another.
+        const guilty = new Set(['ord-0', ...[...planted.values()].map(({ id }) => id)])
+        const innocent = judgement.checks
+          .filter(({ name }) => !SUMMED.includes(name))
+          .flatMap(({ name, offenders }) =>
+            offenders.filter(({ id }) => !guilty.has(id)).map(({ id }) => `${name}: ${id}`),
+          )
+        assert.deepEqual(innocent, [])
+        if (planted.size === 0) assert.deepEqual(failures(judgement), [])
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  it('accuses nobody while orders are under way, whenever it looks', () => {
+    let underWay = 0
+    fc.assert(
+      fc.property(fc.nat(), fc.boolean(), (seed, isDecided) => {
+        const model = makeHistory(seed, 25, isDecided)
+        const moments = momentsWithin(model, randomFrom(seed))
+        const judgement = auditModel(model, { isDrained: false, isDecisionExpected: isDecided }, moments)
+        assert.deepEqual(failures(judgement), [])
+        underWay += judgement.totals.underWay
+      }),
+      { numRuns: 300 },
+    )
+    assert.ok(underWay > 0)
+  })
+
+  it('finds an order that was lost while others are under way, once a later one has passed it', () => {
+    const model = makeHistory(3, 60, false)
+    const { inventoryEvents } = topics
+    const lost = model.records(inventoryEvents.name).find(({ offset }) => offset === 1)!
+    lost.committedAt = Number.POSITIVE_INFINITY
+    const { checks, totals } = auditModel(model, { isDrained: false })
+    const [failed, ...others] = checks.filter(({ ok }) => !ok)
+    assert.equal(failed?.name, 'every validated order has its inventory verdict')
+    assert.deepEqual([failed.offenders[0]?.id, others, totals.lost], [lost.key, [], 1])
+  })
+
+  it('takes an order that is validated again beyond the window of duplicates for no defect, and says so', () => {
+    const model = makeHistory(4, 40, false)
+    const { ordersRaw, ordersValidated } = topics
+    const first = model.records(ordersValidated.name)[0]!
+    const raw = model.records(ordersRaw.name).find(({ key }) => key === first.key)!
+    const again = model.write(raw.topic, raw.partition, raw.key, raw.value)
+    model.write(first.topic, first.partition, first.key, first.value, { source: positionOf(again) })
+    const judgement = auditModel(model, { isDrained: true })
+    assert.deepEqual(failures(judgement), [])
+    assert.match(noteOf(judgement, 'every validated order has its payment verdict'), /^1 came again/)
+  })
+
+  it('counts what befell the orders', () => {
+    const { judgement } = auditSpoilt(5, 80, false, ['a refusal lost', 'validated twice', 'authorised twice'])
+    const { lost, duplicated, chargedTwice } = judgement.totals
+    assert.deepEqual({ lost, duplicated, chargedTwice }, { lost: 1, duplicated: 1, chargedTwice: 1 })
+  })
+
+  it('leaves out what it cannot know when the oldest records are deleted, and accuses nobody for it', () => {
+    const model = makeHistory(6, 80, true)
+    const judgement = auditModel(model, { isDrained: true }, { ...AT_THE_END, deletedUntil: model.now / 3 })
+    assert.deepEqual(failures(judgement), [])
+    const skipped = judgement.checks.filter((check) => check.skipped?.includes('deleted'))
+    assert.ok(skipped.length > 4 && skipped.length < judgement.checks.length / 2)
+  })
+
+  it('tells a sum of analytics that is not its own', () => {
+    const model = makeHistory(9, 40, false)
+    const bookedMinor = auditModel(model, { isDrained: true }).totals.validatedMinor
+    assert.deepEqual(failures(auditModel(model, { isDrained: true, bookedMinor })), [])
+    const other = { ...bookedMinor, EUR: bookedMinor.EUR! + 1 }
+    assert.match(
+      failures(auditModel(model, { isDrained: true, bookedMinor: other })).join(),
+      /booked revenue/,
+    )
+  })
+})
+
+const SUMMED = ['captured is the sum of confirmed totals']
+
+function failures({ checks }: Judgement): string[] {
+  return checks.filter(({ ok }) => !ok).map(({ name, offenders }) => `${name}: ${JSON.stringify(offenders)}`)
+}
+
+function noteOf({ checks }: Judgement, name: string): string {
+  return checks.find((check) => check.name === name)?.note ?? ''
+}
+
+/** Each is found by the checks that must find it, which name it with where it was seen. */
+function assertFound({ checks }: Judgement, planted: ReadonlyMap<string, Planted>): void {
+  for (const [name, { id, checks: wanted }] of planted) {
+    for (const check of wanted) {
+      const isSum = SUMMED.includes(check)
+      // Two amounts that are one off can make up for one another.
+      if (isSum && planted.size > 1) continue
+      const result = checks.find((result) => result.name === check)
+      assert.ok(result, `there is no check '${check}'`)
+      assert.equal(result.ok, false, `${name}: '${check}' passes`)
+      const offender = result.offenders.find((offender) => offender.id === id)
+      // A sum names a currency, and a long list its first few.
+      if (isSum || result.found > result.offenders.length) continue
+      assert.ok(offender, `${name}: '${check}' does not name ${id}: ${JSON.stringify(result.offenders)}`)
+      assert.ok(offender.seen.length > 0, `${name}: '${check}' does not say where`)
+    }
+  }
+}
