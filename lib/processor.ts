@@ -167,8 +167,10 @@ export class Processor<Event, State> {
       partitionAssigners: [coPartitioningAssigner(() => [...this.#tasks.keys()])],
       allowAutoTopicCreation: false,
       readUncommitted: false,
-      // A paused partition that is resumed waits for the fetch under way.
-      maxWaitTimeInMs: 100,
+      // Orders that trickle in are fetched together: a fetch for each of them is what costs, on both sides. Nor may it
+      // take long: a paused partition that is resumed waits for the fetch under way.
+      maxWaitTimeInMs: 50,
+      minBytes: 64 * 1024,
       maxBytesPerPartition: 256 * 1024,
       metadataMaxAge: 60_000,
       // Ours is the only hand that restarts it.
