@@ -40,6 +40,8 @@ export function kafkaSettings(brokers: number): Record<string, string> {
     // A week, by time alone: a replay finds what was written. Topics state their own where it matters.
     'log.retention.hours': '168',
     'log.retention.bytes': '-1',
+    // 45 days, 7 by default: a group that is away for as long as its dead letters are kept must not do all of them anew.
+    'offsets.retention.minutes': '64800',
     ...(brokers === 1 ? {} : LEADERSHIP_SETTINGS),
   }
 }

@@ -15,7 +15,6 @@
  * What is missing even then, and is not passed by a later record of its partition, is under way.
  */
 import { type Config, createKafka } from '../kafkaConfig.ts'
-import { sleep } from './async.ts'
 import { askAnalytics } from './auditAnalytics.ts'
 import { AuditBook, auditedTopics } from './auditBook.ts'
 import { judge } from './auditChecks.ts'
@@ -24,15 +23,13 @@ import type { AuditReport } from './auditReport.ts'
 import { AuditRows } from './auditRows.ts'
 import { ConfigurationError, PipelineError, UnavailableError } from './errors.ts'
 import type { Logger } from './log.ts'
-import { type BoundsByPartition, fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
+import { type Bounds, type BoundsByPartition, fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
 import { readTopics } from './topicReader.ts'
 import type { TopicTable } from './topics.ts'
 
 export interface AuditOptions {
   /** Nothing is under way any more: what is missing is lost, and analytics is asked for its sums. */
   isDrained: boolean
-  /** Whether each validated order must come to a decision; not yet, unless told so. */
-  isDecisionExpected?: boolean
   log: Logger
   /** What analytics is started with; the environment of this process unless told otherwise. */
   environment?: NodeJS.ProcessEnv
@@ -42,7 +39,7 @@ export interface AuditOptions {
 }
 
 /** Somebody asked it to end. */
-class InterruptedError extends PipelineError {
+export class InterruptedError extends PipelineError {
   readonly code = 'INTERRUPTED'
   readonly canRetry = true
 }
@@ -66,25 +63,36 @@ export const WAVES: ((topics: TopicTable) => { name: string }[])[] = [
 /**
  * Audits a pipeline.
  *
- * @throws UnavailableError, ConfigurationError when it could not look
+ * @throws UnavailableError, ConfigurationError when it could not look, InterruptedError when it was told to end
  */
 export async function audit(config: Config, options: AuditOptions): Promise<AuditReport> {
   const startedMs = Date.now()
+  const { isDrained, environment = process.env, signal } = options
+  const goOn = () => {
+    if (signal?.aborted) throw new InterruptedError('interrupted before all was looked at')
+  }
   const snapshot = await DatabaseSnapshot.open(config.databaseUrl)
   try {
+    goOn()
     const bounds = await fetchAllBounds(config, options.log)
     const book = new AuditBook(config.topics, bounds)
     const rows = new AuditRows(book)
     const progress = countProgress(bounds, snapshot.rows, options)
-    await snapshot.readInto(book, rows, progress)
+    const onRows = (count: number) => {
+      goOn()
+      progress(count)
+    }
+    await snapshot.readInto(book, rows, onRows)
     const positions = await readInto(book, config, options, 'beginning', progress)
-    if (!options.isDrained) await readInto(book, config, options, { offsets: positions }, () => undefined)
-    await snapshot.lookAgain(rows)
-    const bookedMinor = options.isDrained ? await askAnalytics(options.environment ?? process.env) : undefined
-    const { isDrained, isDecisionExpected } = options
+    goOn()
+    if (!isDrained) await readInto(book, config, options, { offsets: positions }, () => undefined)
+    goOn()
+    await snapshot.lookAgain(rows, goOn)
+    const bookedMinor = isDrained ? await askAnalytics(environment, signal) : undefined
+    goOn()
     const { checks, totals } = judge(book, rows, {
       isDrained,
-      ...(isDecisionExpected !== undefined && { isDecisionExpected }),
+      dedupe: config.dedupe,
       ...(bookedMinor && { bookedMinor }),
     })
     return {
@@ -104,7 +112,7 @@ export async function audit(config: Config, options: AuditOptions): Promise<Audi
 
 async function fetchAllBounds(config: Config, log: Logger): Promise<BoundsByPartition> {
   const kafka = createKafka(config, 'audit', log)
-  const all = new Map()
+  const all = new Map<string, ReadonlyMap<number, Bounds>>()
   for (const wave of WAVES) {
     const names = wave(config.topics).map(({ name }) => name)
     try {
@@ -140,16 +148,11 @@ async function readInto(
   from: 'beginning' | { offsets: OffsetsByPartition },
   onRecords: (count: number) => void,
 ): Promise<OffsetsByPartition> {
-  const ending = new AbortController()
-  const stop = () => ending.abort()
-  signal?.addEventListener('abort', stop)
-  const watch = new AbortController()
+  const stalled = new AbortController()
   let heardMs = Date.now()
-  const stall = watchForStall(
-    () => heardMs,
-    watch.signal,
-    () => ending.abort(),
-  )
+  const watch = setInterval(() => {
+    if (Date.now() - heardMs > STALL_MS) stalled.abort()
+  }, 1_000)
   try {
     const positions = await readTopics({
       kafka: createKafka(config, 'audit-reader', log),
@@ -161,30 +164,17 @@ async function readInto(
         book.take(topic, partition, records)
         onRecords(records.length)
       },
-      signal: ending.signal,
+      signal: AbortSignal.any([stalled.signal, ...(signal ? [signal] : [])]),
       log,
       groupPrefix: `${config.topicPrefix}audit`,
     })
-    if (signal?.aborted) throw new InterruptedError('interrupted before all was looked at')
-    if (ending.signal.aborted) {
+    if (stalled.signal.aborted) {
       throw new UnavailableError('Kafka', new Error(`no record came for ${STALL_MS / 1_000} s`))
     }
     return positions
   } catch (error) {
     throw error instanceof PipelineError ? error : new UnavailableError('Kafka', error)
   } finally {
-    signal?.removeEventListener('abort', stop)
-    watch.abort()
-    await stall
-  }
-}
-
-async function watchForStall(heardMs: () => number, signal: AbortSignal, onStall: () => void): Promise<void> {
-  while (!signal.aborted) {
-    await sleep(1_000, signal)
-    if (!signal.aborted && Date.now() - heardMs() > STALL_MS) {
-      onStall()
-      return
-    }
+    clearInterval(watch)
   }
 }

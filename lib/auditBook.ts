@@ -14,9 +14,17 @@ import {
 import { OrderFlag, OrderTable } from './auditOrders.ts'
 import { Places, Positions, placeOf } from './auditPositions.ts'
 import { Finding } from './auditReport.ts'
-import { fingerprintOf, type Position, readPosition } from './auditSource.ts'
-import { type Cause, type OrderTopic, STAGES, Stage, stageOfKind } from './auditStages.ts'
+import { fingerprintOf, linesFingerprintOf, type Position, readPosition } from './auditSource.ts'
+import {
+  type Cause,
+  inputOfKind,
+  type OrderTopic,
+  STAGES,
+  Stage,
+  type StageDefinition,
+} from './auditStages.ts'
 import { StockBooks } from './auditStock.ts'
+import { UnusableRecordError } from './errors.ts'
 import { formatPosition, SOURCE_HEADER } from './record.ts'
 import type { BoundsByPartition } from './topicBounds.ts'
 import type { TopicRecord } from './topicReader.ts'
@@ -43,7 +51,7 @@ export class AuditBook {
   readonly stock = new StockBooks()
   readonly places = new Places()
   readonly stages: readonly Stage[]
-  /** Of every topic whose records can be causes. */
+  /** Of every topic. */
   readonly positions: ReadonlyMap<string, Positions>
   /** Whether all history is there, from the first record on. */
   readonly isWhole: boolean
@@ -53,8 +61,12 @@ export class AuditBook {
   /** Amounts by cell; NaN for a record of orders.raw that is no order. */
   readonly rawTotal: Float64Array
   readonly rawCurrency: Uint8Array
+  readonly rawLines: Uint32Array
+  /** When it was sent, by the record's own timestamp. */
+  readonly placedAtMs: Float64Array
   readonly total: Float64Array
   readonly currency: Uint8Array
+  readonly linesFingerprint: Uint32Array
   /** Where the lines of a validated order stand in `stock`. */
   readonly lines: Uint32Array
   /** The cell of orders.raw that a validated order came from, plus 1. */
@@ -78,8 +90,13 @@ export class AuditBook {
   /** @param bounds of all topics of {@link auditedTopics}: what lies beyond them counts as late */
   constructor(topics: TopicTable, bounds: BoundsByPartition) {
     this.#topics = topics
-    const positionsOf = (name: string) => new Positions(name, bounds.get(name) ?? new Map())
-    this.positions = new Map(auditedTopics(topics).map((name) => [name, positionsOf(name)]))
+    this.positions = new Map(
+      auditedTopics(topics).map((name) => {
+        const known = bounds.get(name)
+        if (!known) throw new Error(`${name} is in none of the WAVES of lib/audit.ts`)
+        return [name, new Positions(name, known)]
+      }),
+    )
     this.isWhole = ![...this.positions.values()].some(({ isTrimmed }) => isTrimmed)
     this.raw = this.#positionsOf(topics.ordersRaw.name)
     this.validated = this.#positionsOf(topics.ordersValidated.name)
@@ -87,23 +104,35 @@ export class AuditBook {
     this.orders = new OrderTable(Math.max(this.raw.size, this.validated.size))
     this.rawTotal = new Float64Array(this.raw.size)
     this.rawCurrency = new Uint8Array(this.raw.size)
+    this.rawLines = new Uint32Array(this.raw.size)
+    this.placedAtMs = new Float64Array(this.raw.size)
     this.total = new Float64Array(this.validated.size)
     this.currency = new Uint8Array(this.validated.size)
+    this.linesFingerprint = new Uint32Array(this.validated.size)
     this.lines = new Uint32Array(this.validated.size)
     this.rawCell = new Int32Array(this.validated.size)
-    this.stages = STAGES.map((definition) => {
-      return new Stage(definition, this.#positionsOf(topics[definition.input].name))
+    const readers = Object.entries(this.#readers()).map(([name, take]) => {
+      return [name, { number: this.places.register(name), bounds: this.#positionsOf(name), take }] as const
     })
+    this.#takers = new Map(readers)
+    this.stages = STAGES.map((definition) => this.#createStage(definition))
     this.deadLetters = new Map(
       GROUPS.map((group) => {
         const stages = this.stages.filter(({ definition }) => definition.group === group)
         return [group, new DeadLetterBooks(this.#positionsOf(topics.deadLetters[group].name), stages)]
       }),
     )
-    const readers = Object.entries(this.#readers()).map(([name, take]) => {
-      return [name, { number: this.places.register(name), bounds: this.#positionsOf(name), take }] as const
+  }
+
+  #createStage(definition: StageDefinition): Stage {
+    const { deadLetters, retries } = this.#topics
+    const { group, input, outputs } = definition
+    const answers = [...outputs.map((output) => this.#topics[output]), deadLetters[group]].map(({ name }) => {
+      const { number, bounds: positions } = this.#takers.get(name)!
+      return { positions, has: (place: number) => Places.isIn(place, number) }
     })
-    this.#takers = new Map(readers)
+    const causes = this.#positionsOf(this.#topics[input].name)
+    return new Stage(definition, causes, answers, this.#positionsOf(retries[group].name))
   }
 
   /** How many committed records of a topic were taken. */
@@ -153,15 +182,18 @@ export class AuditBook {
   }
 
   /** Anything can lie in orders.raw. What is no order must end as a dead letter, which is seen by its position. */
-  #takePlaced({ key, value, partition, offset }: Incoming): void {
+  #takePlaced({ key, value, partition, offset, timestampMs }: Incoming): void {
     const order = this.orders.numberOf(key)
     if (order >= 0) this.orders.flags[order]! |= OrderFlag.placed
     const cell = this.raw.cellOf(partition, offset)
     if (cell < 0) return
     this.raw.put(cell, order)
+    this.placedAtMs[cell] = timestampMs
     const placed = readOrder(value, 'OrderPlaced')
     this.rawTotal[cell] = placed?.totalMinor ?? Number.NaN
-    if (placed) this.rawCurrency[cell] = this.orders.currencyNumber(placed.currency)
+    if (!placed) return
+    this.rawCurrency[cell] = this.orders.currencyNumber(placed.currency)
+    this.rawLines[cell] = linesFingerprintOf(placed.items)
   }
 
   #takeValidated(record: Incoming): void {
@@ -179,6 +211,7 @@ export class AuditBook {
     const { totalMinor, currency, items } = facts
     this.total[cell] = totalMinor
     this.currency[cell] = this.orders.currencyNumber(currency)
+    this.linesFingerprint[cell] = linesFingerprintOf(items)
     this.lines[cell] = this.stock.keepLines(items)
     addAmount(this.sums.validated, currency, totalMinor)
     const sumMinor = items.reduce((sum, { quantity, unitPrice }) => sum + quantity * unitPrice, 0)
@@ -217,7 +250,7 @@ export class AuditBook {
 
   /** The topic that must hold the cause: for an event that cannot be read, whichever its header names. */
   #inputOf({ headers }: Incoming, said: SaidFacts | undefined): OrderTopic {
-    const expected = said && stageOfKind(said.kind)?.input
+    const expected = said && inputOfKind(said.kind)
     if (expected) return expected
     const { ordersCompleted } = this.#topics
     return readPosition(headers, SOURCE_HEADER)?.topic === ordersCompleted.name
@@ -276,7 +309,11 @@ export class AuditBook {
     const source = readPosition(record.headers, SOURCE_HEADER)
     const cell = source?.topic === causes.topic ? causes.cellOf(source.partition, source.offset) : -1
     if (!record.isLate) this.causes.lookedAt++
-    if (source && cell >= 0) return { cell, partition: source.partition, offset: source.offset }
+    if (source && cell >= 0) {
+      if (source.partition !== record.partition)
+        this.#note(this.causes, record, 'its cause is of another partition')
+      return { cell, partition: source.partition, offset: source.offset }
+    }
     const isGone = source?.topic === causes.topic && causes.isGone(source.partition, source.offset)
     if (!isGone && !record.isLate) this.#note(this.causes, record, complaintOf(source, causes.topic))
     return undefined
@@ -302,11 +339,22 @@ export class AuditBook {
       return
     }
     stage.addDeadLetter(cause, place)
-    books.keep(letter, stage, cause.cell)
+    books.keep(letter, stage, cause.cell, group !== 'validator' || this.#isUsable(record))
   }
 
-  #takeRetry({ headers, isLate }: Incoming, group: GroupName): void {
-    if (!isLate) this.deadLetters.get(group)!.takeRetry(headers)
+  /** Whether a letter holds an order that the validator must take: by the schema of its topic, and under its own id. */
+  #isUsable({ key, value }: Incoming): boolean {
+    const { ordersRaw } = this.#topics
+    try {
+      return value !== null && key?.toString() === ordersRaw.keyOf(ordersRaw.decode(value))
+    } catch (error) {
+      if (error instanceof UnusableRecordError) return false
+      throw error
+    }
+  }
+
+  #takeRetry({ partition, headers, isLate }: Incoming, group: GroupName): void {
+    if (!isLate) this.deadLetters.get(group)!.takeRetry(partition, headers)
   }
 
   /** To be called when all has been read. */

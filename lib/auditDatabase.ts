@@ -2,7 +2,7 @@ import pg from 'pg'
 import type { AuditBook } from './auditBook.ts'
 import type { AuditRows, LedgerRow, OutcomeRow } from './auditRows.ts'
 import type { StockRow } from './auditStock.ts'
-import { ConfigurationError, UnavailableError } from './errors.ts'
+import { ConfigurationError, PipelineError, UnavailableError } from './errors.ts'
 
 const PAGE_ROWS = 5_000
 const IDS_PER_LOOK = 1_000
@@ -45,7 +45,11 @@ export class DatabaseSnapshot {
     })
   }
 
-  /** Takes all rows, page by page, and ends the snapshot. */
+  /**
+   * Takes all rows, page by page, and ends the snapshot.
+   *
+   * @param onRows called after each page; what it throws ends the reading
+   */
   async readInto(book: AuditBook, rows: AuditRows, onRows: (count: number) => void): Promise<void> {
     await telling(async () => {
       await this.#page<StockRow>(STOCK, onRows, (row) => book.stock.takeRow(row))
@@ -62,10 +66,15 @@ export class DatabaseSnapshot {
     })
   }
 
-  /** A second look, as of now, at the orders whose rows the snapshot does not have. */
-  async lookAgain(rows: AuditRows): Promise<void> {
+  /**
+   * A second look, as of now, at the orders whose rows the snapshot does not have.
+   *
+   * @param onLook called before each statement; what it throws ends the look
+   */
+  async lookAgain(rows: AuditRows, onLook: () => void): Promise<void> {
     let ids: string[] = []
     const look = async () => {
+      onLook()
       for (const table of ['inventory_outcomes', 'payment_outcomes'] as const) {
         const found = await this.#client.query<OutcomeRow>(`${OUTCOMES} ${table} WHERE order_id = ANY ($1)`, [
           ids,
@@ -112,6 +121,6 @@ async function telling<Result>(work: () => Promise<Result>): Promise<Result> {
       const message = `the database has no tables yet (${error.message}): start the services once, they make them`
       throw new ConfigurationError(message, { cause: error })
     }
-    throw new UnavailableError('PostgreSQL', error)
+    throw error instanceof PipelineError ? error : new UnavailableError('PostgreSQL', error)
   }
 }

@@ -16,6 +16,7 @@ export class DeadLetterBooks {
   /** The cell of what could not be used, plus 1; 0 for what is no order of any input. */
   readonly #causeOf: Int32Array
   readonly #settled: Uint8Array
+  readonly #isGood: Uint8Array
 
   constructor(letters: Positions, stages: readonly Stage[]) {
     this.letters = letters
@@ -23,6 +24,7 @@ export class DeadLetterBooks {
     this.#stageOf = new Uint8Array(letters.size)
     this.#causeOf = new Int32Array(letters.size)
     this.#settled = new Uint8Array(letters.size)
+    this.#isGood = new Uint8Array(letters.size)
   }
 
   /** The stage in which records of this topic are worked on. */
@@ -30,40 +32,47 @@ export class DeadLetterBooks {
     return this.#stages.find(({ causes }) => causes.topic === input)
   }
 
-  keep(letter: number, stage: Stage, cause: number): void {
+  /** @param isGood what the letter holds can be used */
+  keep(letter: number, stage: Stage, cause: number, isGood: boolean): void {
     this.#stageOf[letter] = this.#stages.indexOf(stage)
     this.#causeOf[letter] = cause + 1
+    this.#isGood[letter] = Number(isGood)
   }
 
-  /** A record of the retry topic settles the dead letter that it names, once: the first counts. */
-  takeRetry(headers: IHeaders): void {
+  /**
+   * A record of the retry topic settles the dead letter of its own partition that it names, once: the first counts. Any
+   * other is no redrive: the group does not know it, and makes a dead letter of it under its own position.
+   */
+  takeRetry(partition: number, headers: IHeaders): void {
     const letter = readPosition(headers, DEAD_LETTER_HEADER)
-    if (!letter) {
-      this.#takeRetryByHand(headers)
+    if (letter?.topic !== this.letters.topic || letter.partition !== partition) return
+    if (this.letters.isGone(partition, letter.offset)) {
+      this.#takeRetryOfGone(headers)
       return
     }
-    if (letter.topic !== this.letters.topic) return
     // One beyond the bounds came later than they were looked at: it counts as open, as of then.
-    const cell = this.letters.cellOf(letter.partition, letter.offset)
+    const cell = this.letters.cellOf(partition, letter.offset)
     if (cell < 0 || this.#settled[cell] !== Settled.not) return
     this.#settled[cell] = headers[DROPPED_HEADER] === undefined ? Settled.redriven : Settled.dropped
   }
 
-  /** A dead letter that somebody copied there with Kafka's own tools: it names its source alone. */
-  #takeRetryByHand(headers: IHeaders): void {
+  /** A letter that is deleted has left its source with what settles it. */
+  #takeRetryOfGone(headers: IHeaders): void {
     const source = readPosition(headers, SOURCE_HEADER)
     const stage = this.stageOf(source?.topic)
     const cell = source && stage ? stage.causes.cellOf(source.partition, source.offset) : -1
-    if (stage && cell >= 0) increment(stage.redrives, cell)
+    if (stage && cell >= 0 && headers[DROPPED_HEADER] === undefined) increment(stage.redrives, cell)
   }
 
   /** Enters what was settled with its causes. A dead letter and what settles it are read in any order: so at the end. */
   settle(): void {
     for (let cell = 0; cell < this.#settled.length; cell++) {
       const cause = this.#causeOf[cell]! - 1
-      if (cause < 0 || this.#settled[cell] === Settled.not) continue
-      const { redrives, drops } = this.#stages[this.#stageOf[cell]!]!
-      increment(this.#settled[cell] === Settled.redriven ? redrives : drops, cause)
+      if (cause < 0) continue
+      const { redrives, drops, openGood } = this.#stages[this.#stageOf[cell]!]!
+      if (this.#settled[cell] === Settled.redriven) increment(redrives, cause)
+      else if (this.#settled[cell] === Settled.dropped) increment(drops, cause)
+      else if (this.#isGood[cell] === 1) increment(openGood, cause)
     }
   }
 }

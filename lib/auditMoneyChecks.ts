@@ -156,14 +156,16 @@ export function checksOfAmounts(context: OrderCheckContext, payment: Stage): Ord
   return [check]
 }
 
-/** A validated order has the total of the record that it came from. */
+/** A validated order has the total and the lines of the record that it came from. */
 function checkValidatedTotals({ book }: OrderCheckContext, finding: Finding): void {
   const { validated, rawCell, total, currency, rawTotal, rawCurrency, orders } = book
+  const { linesFingerprint, rawLines } = book
   for (let cell = 0; cell < validated.size; cell++) {
     const source = rawCell[cell]! - 1
     if (source < 0 || !validated.isThere(cell)) continue
     finding.lookedAt++
-    if (total[cell] === rawTotal[source] && currency[cell] === rawCurrency[source]) continue
+    const isSameAmount = total[cell] === rawTotal[source] && currency[cell] === rawCurrency[source]
+    if (isSameAmount && linesFingerprint[cell] === rawLines[source]) continue
     const order = validated.orderAt(cell)
     finding.add(() => {
       const own = validated.positionOf(cell)
@@ -171,7 +173,9 @@ function checkValidatedTotals({ book }: OrderCheckContext, finding: Finding): vo
       const position = formatPosition(validated.topic, own.partition, own.offset)
       return {
         id: order < 0 ? position : orders.idOf(order),
-        what: `validated with ${total[cell]}, placed with ${rawTotal[source]}`,
+        what: isSameAmount
+          ? 'validated with other lines than it was placed with'
+          : `validated with ${total[cell]}, placed with ${rawTotal[source]}`,
         seen: [position, formatPosition(book.raw.topic, placed.partition, placed.offset)],
       }
     })

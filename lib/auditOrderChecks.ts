@@ -4,6 +4,8 @@ import { Kind, Slot } from './auditEvents.ts'
 import { OrderFlag } from './auditOrders.ts'
 import { Finding, type Harm } from './auditReport.ts'
 import { markUnderWay, type Standing } from './auditStageChecks.ts'
+import { NOT_DECIDED_YET } from './auditStages.ts'
+import { formatPosition } from './record.ts'
 
 /** One check of each order by itself. */
 export interface OrderCheck {
@@ -54,9 +56,15 @@ export class OrderCheckContext {
     else markUnderWay(this.book, order, this.standing)
   }
 
+  /** Where it was validated, and where something was said of it. For the few that are named: looks at all. */
   #placesOf(order: number): string[] {
-    const { places, orders } = this.book
-    return orders.places.flatMap((column) => places.format(column[order]!) ?? [])
+    const { places, orders, validated } = this.book
+    const cell = validated.findOrder(order)
+    const position = cell < 0 ? undefined : validated.positionOf(cell)
+    return [
+      ...(position ? [formatPosition(validated.topic, position.partition, position.offset)] : []),
+      ...orders.places.flatMap((column) => places.format(column[order]!) ?? []),
+    ]
   }
 }
 
@@ -84,7 +92,7 @@ export function checksOfEvents(context: OrderCheckContext, isDecisionExpected: b
       },
       'duplicated',
     ),
-    ...(isDecisionExpected ? [everyOrderIsDecided(context)] : []),
+    everyOrderIsDecided(context, isDecisionExpected),
     context.checkWhole('confirmed orders were reserved and authorised', 2, (order, finding) => {
       if (!orders.has(order, Kind.confirmed)) return
       finding.lookedAt++
@@ -98,9 +106,9 @@ export function checksOfEvents(context: OrderCheckContext, isDecisionExpected: b
   ]
 }
 
-function everyOrderIsDecided(context: OrderCheckContext): OrderCheck {
+function everyOrderIsDecided(context: OrderCheckContext, isDecisionExpected: boolean): OrderCheck {
   const { orders } = context.book
-  return context.checkWhole(
+  const check = context.checkWhole(
     'every validated order is decided',
     2,
     (order, finding) => {
@@ -111,6 +119,9 @@ function everyOrderIsDecided(context: OrderCheckContext): OrderCheck {
     },
     'lost',
   )
+  if (isDecisionExpected) return check
+  check.finding.skipped = NOT_DECIDED_YET
+  return { ...check, look: () => undefined }
 }
 
 /** The same bytes in the store and in the topic; a row without its event is under way. */

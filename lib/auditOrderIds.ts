@@ -96,7 +96,7 @@ function hash(bytes: Uint8Array, start: number, end: number): number {
   return code ^ (code >>> 15)
 }
 
-type Column = Uint8Array | Uint16Array | Uint32Array | Int32Array | Float64Array
+export type Column = Uint8Array | Uint16Array | Uint32Array | Int32Array | Float64Array
 
 /** The same column with more room, filled up with zeros. */
 export function grown<Kind extends Column>(column: Kind, length: number): Kind {

@@ -1,5 +1,5 @@
 import { type Kind, slotOf } from './auditEvents.ts'
-import { grown, OrderIds } from './auditOrderIds.ts'
+import { type Column, grown, OrderIds } from './auditOrderIds.ts'
 
 /** What is known of an order apart from what was said about it, as bits. */
 export const OrderFlag = {
@@ -16,13 +16,8 @@ const MAX_ID_BYTES = 64
 
 /** Sums of money, one for each order: minor units and currency. */
 class AmountColumn {
-  minor: Float64Array
-  currency: Uint8Array
-
-  constructor(length: number) {
-    this.minor = new Float64Array(length)
-    this.currency = new Uint8Array(length)
-  }
+  minor = new Float64Array(0)
+  currency = new Uint8Array(0)
 
   grow(length: number): void {
     this.minor = grown(this.minor, length)
@@ -47,79 +42,53 @@ class AmountColumn {
  */
 export class OrderTable {
   readonly #ids: OrderIds
-  #capacity: number
-  flags: Uint8Array
-  seen: Uint16Array
-  known: Uint16Array
+  flags = new Uint8Array(0)
+  seen = new Uint16Array(0)
+  known = new Uint16Array(0)
   /** Slots in which something was said more than once. */
-  twice: Uint8Array
+  twice = new Uint8Array(0)
   /** Slots whose stored outcome was found in the database, and those whose bytes are not what was published. */
-  stored: Uint8Array
-  differs: Uint8Array
+  stored = new Uint8Array(0)
+  differs = new Uint8Array(0)
   /** Kinds that the stored outcomes of the snapshot say. */
-  storedKinds: Uint16Array
+  storedKinds = new Uint16Array(0)
   /** The cell of orders.validated that caused the stored outcome of the stock, plus 1. */
-  stockCell: Int32Array
+  stockCell = new Int32Array(0)
   /** Rows of the ledger, by what they say. */
-  authorisations: Uint8Array
-  captures: Uint8Array
-  voids: Uint8Array
-  declines: Uint8Array
+  authorisations = new Uint8Array(0)
+  captures = new Uint8Array(0)
+  voids = new Uint8Array(0)
+  declines = new Uint8Array(0)
   /** Fingerprints of the authorisation that the ledger has, and of the one that the event names. */
-  ledgerAuthorisation: Uint32Array
-  saidAuthorisation: Uint32Array
+  ledgerAuthorisation = new Uint32Array(0)
+  saidAuthorisation = new Uint32Array(0)
   /** For each slot with a stored outcome: a fingerprint of its bytes, from whichever of row and event came first. */
-  readonly fingerprints: Float64Array[]
-  /** For each slot but the verdicts, which stages know: where it was first seen. */
-  readonly places: Float64Array[]
-  readonly saidPaid: AmountColumn
-  readonly saidSettled: AmountColumn
-  readonly confirmed: AmountColumn
-  readonly ledgerAuthorised: AmountColumn
-  readonly ledgerSettled: AmountColumn
+  readonly fingerprints = [0, 1, 2, 3].map(() => new Float64Array(0))
+  /** For each slot: where it was first seen. */
+  readonly places = [0, 1, 2, 3, 4].map(() => new Float64Array(0))
+  readonly saidPaid = new AmountColumn()
+  readonly saidSettled = new AmountColumn()
+  readonly confirmed = new AmountColumn()
+  readonly ledgerAuthorised = new AmountColumn()
+  readonly ledgerSettled = new AmountColumn()
   readonly #currencies = new Map<string, number>()
 
   /** @param expected how many orders there may be */
   constructor(expected: number) {
     const length = Math.max(1_024, expected)
-    this.#capacity = length
     this.#ids = new OrderIds(length)
-    this.flags = new Uint8Array(length)
-    this.seen = new Uint16Array(length)
-    this.known = new Uint16Array(length)
-    this.twice = new Uint8Array(length)
-    this.stored = new Uint8Array(length)
-    this.differs = new Uint8Array(length)
-    this.storedKinds = new Uint16Array(length)
-    this.stockCell = new Int32Array(length)
-    this.authorisations = new Uint8Array(length)
-    this.captures = new Uint8Array(length)
-    this.voids = new Uint8Array(length)
-    this.declines = new Uint8Array(length)
-    this.ledgerAuthorisation = new Uint32Array(length)
-    this.saidAuthorisation = new Uint32Array(length)
-    this.fingerprints = [0, 1, 2, 3].map(() => new Float64Array(length))
-    this.places = [0, 1, 2, 3, 4].map(() => new Float64Array(length))
-    this.saidPaid = new AmountColumn(length)
-    this.saidSettled = new AmountColumn(length)
-    this.confirmed = new AmountColumn(length)
-    this.ledgerAuthorised = new AmountColumn(length)
-    this.ledgerSettled = new AmountColumn(length)
+    this.#grow(length)
   }
 
   get size(): number {
     return this.#ids.size
   }
 
-  get capacity(): number {
-    return this.#capacity
-  }
-
   /** The number of an order, or -1 when these bytes can be no order id. */
   numberOf(id: Uint8Array | null): number {
     if (id === null || id.length === 0 || id.length > MAX_ID_BYTES) return -1
     const order = this.#ids.numberOf(id)
-    if (order >= this.#capacity) this.#grow()
+    if (order >= this.flags.length) this.#grow(Math.ceil(this.flags.length * 1.5))
     return order
   }
 
@@ -169,30 +138,15 @@ export class OrderTable {
     return (this.flags[order]! & flag) !== 0
   }
 
-  #grow(): void {
-    const length = Math.ceil(this.#capacity * 1.5)
-    this.#capacity = length
-    this.flags = grown(this.flags, length)
-    this.seen = grown(this.seen, length)
-    this.known = grown(this.known, length)
-    this.twice = grown(this.twice, length)
-    this.stored = grown(this.stored, length)
-    this.differs = grown(this.differs, length)
-    this.storedKinds = grown(this.storedKinds, length)
-    this.stockCell = grown(this.stockCell, length)
-    this.authorisations = grown(this.authorisations, length)
-    this.captures = grown(this.captures, length)
-    this.voids = grown(this.voids, length)
-    this.declines = grown(this.declines, length)
-    this.ledgerAuthorisation = grown(this.ledgerAuthorisation, length)
-    this.saidAuthorisation = grown(this.saidAuthorisation, length)
-    for (const columns of [this.fingerprints, this.places]) {
-      columns.forEach((column, index) => {
-        columns[index] = grown(column, length)
-      })
+  /** Every column that this table has. */
+  #grow(length: number): void {
+    for (const [name, column] of Object.entries(this)) {
+      if (column instanceof AmountColumn) column.grow(length)
+      else if (Array.isArray(column))
+        column.forEach((one, index) => {
+          column[index] = grown(one, length)
+        })
+      else if (ArrayBuffer.isView(column)) Object.assign(this, { [name]: grown(column as Column, length) })
     }
-    const { saidPaid, saidSettled, confirmed, ledgerAuthorised, ledgerSettled } = this
-    for (const amounts of [saidPaid, saidSettled, confirmed, ledgerAuthorised, ledgerSettled])
-      amounts.grow(length)
   }
 }

@@ -7,7 +7,7 @@ const NO_ORDER = 1
 const FIRST_ORDER = 2
 
 /**
- * The records of one topic that can be the cause of others, by position. Each offset between the bounds has a cell, a
+ * The records of one topic by position. Each offset between the bounds has a cell, a
  * number from 0 on, so that what is known of millions of them stands in plain columns of numbers.
  */
 export class Positions {
@@ -78,6 +78,11 @@ export class Positions {
     return this.#orders[cell] !== NOTHING
   }
 
+  /** The first cell with a record of this order, or -1. */
+  findOrder(order: number): number {
+    return this.#orders.indexOf(order + FIRST_ORDER)
+  }
+
   /** -1 when the record is of no order, or is not there. */
   orderAt(cell: number): number {
     return Math.max(-1, this.#orders[cell]! - FIRST_ORDER)
@@ -91,6 +96,11 @@ export class Places {
   /** The number by which a topic is known here. */
   register(topic: string): number {
     return this.#topics.push(topic) - 1
+  }
+
+  /** Whether a place is in the topic of this number. */
+  static isIn(place: number, topicNumber: number): boolean {
+    return Math.floor(place / (OFFSETS * PARTITIONS)) === topicNumber
   }
 
   /** `topic/partition/offset`, or undefined for 0. */

@@ -33,6 +33,12 @@ const READERS: Record<OutcomeTable, (event: string) => SaidFacts | undefined> = 
   payment_outcomes: readPayment,
 }
 
+/** The operation whose outcome is a verdict; the other one settles. */
+const VERDICTS: Record<OutcomeTable, string> = {
+  inventory_outcomes: 'reserve',
+  payment_outcomes: 'authorise',
+}
+
 /**
  * What the database and the ledger say, taken row by row into the columns of the book: first the snapshot, before
  * any record of a topic, and at the end what was missing.
@@ -40,6 +46,7 @@ const READERS: Record<OutcomeTable, (event: string) => SaidFacts | undefined> = 
 export class AuditRows {
   readonly #book: AuditBook
   readonly outcomes = new Finding('stored outcomes are events of their order', 2)
+  readonly ledger = new Finding('rows of the ledger are of orders', 4)
   taken = 0
   /** What is missing, by order, once it was asked for. */
   #wanted: Uint8Array | undefined
@@ -60,8 +67,12 @@ export class AuditRows {
       this.#note(table, row, said ? 'its event is of another order' : 'its event is none of this service')
       return
     }
-    orders.stored[order]! |= bit
     const slot = slotOf(said.kind)
+    const isVerdict = slot === Slot.stock || slot === Slot.payment
+    if ((row.operation === VERDICTS[table]) !== isVerdict) {
+      this.#note(table, row, `its event is of another operation than '${plain(row.operation)}'`)
+    }
+    orders.stored[order]! |= bit
     const fingerprint = fingerprintOf(row.event)
     const known = orders.fingerprints[slot]!
     if (known[order] === 0) known[order] = fingerprint
@@ -79,8 +90,14 @@ export class AuditRows {
     const { orderId, operation, status, amountMinor, currency, authorisationId } = row
     const order = orders.numberOf(Buffer.from(orderId))
     const wanted = operation === 'authorise' ? Wanted.authorise : Wanted.settle
-    if (order < 0 || (this.#wanted && !this.#isWanted(order, wanted))) return
+    if (this.#wanted && !this.#isWanted(order, wanted)) return
     this.taken++
+    this.ledger.lookedAt++
+    if (order < 0) {
+      const seen = [`gateway.ledger[${plain(row.idempotencyKey)}]`]
+      this.ledger.add(() => ({ id: plain(orderId), what: 'its order id can be none', seen }))
+      return
+    }
     orders.flags[order]! |= OrderFlag.charged
     const money = orders.currencyNumber(currency)
     if (status === 'authorised') addAmount(sums.authorised, currency, amountMinor)
@@ -123,10 +140,11 @@ export class AuditRows {
       const isSaid = (orders.seen[order]! & (0b11 << (slot * 2))) !== 0
       if (isSaid && (orders.stored[order]! & (1 << slot)) === 0) missing |= 1 << slot
     }
-    const isPaid = orders.has(order, Kind.authorised) || orders.has(order, Kind.declined)
+    const isSettled = orders.has(order, Kind.captured) || orders.has(order, Kind.voided)
+    // The event that says it was authorised can be deleted already.
+    const isPaid = isSettled || orders.has(order, Kind.authorised) || orders.has(order, Kind.declined)
     if (isPaid && orders.authorisations[order] === 0 && orders.declines[order] === 0)
       missing |= Wanted.authorise
-    const isSettled = orders.has(order, Kind.captured) || orders.has(order, Kind.voided)
     if (isSettled && orders.captures[order] === 0 && orders.voids[order] === 0) missing |= Wanted.settle
     return missing
   }

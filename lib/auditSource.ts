@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib'
 import type { IHeaders } from 'kafkajs'
+import type { Line } from './auditEvents.ts'
 
 export interface Position {
   topic: string
@@ -51,4 +52,19 @@ function readNumber(bytes: Buffer, start: number, end: number): number {
 export function fingerprintOf(value: Buffer | string): number {
   const length = typeof value === 'string' ? Buffer.byteLength(value) : value.length
   return length * 2 ** 32 + crc32(value)
+}
+
+const FNV_OFFSET = 0x811c9dc5
+const FNV_PRIME = 0x01000193
+
+/** Tells whether two orders have the same lines: SKU, quantity and price of each, by FNV-1a over their characters. */
+export function linesFingerprintOf(items: readonly Line[]): number {
+  let code = FNV_OFFSET
+  for (const { sku, quantity, unitPrice } of items) {
+    for (let index = 0; index < sku.length; index++) code = Math.imul(code ^ sku.charCodeAt(index), FNV_PRIME)
+    code = Math.imul(code ^ quantity, FNV_PRIME)
+    // What is left out beyond 32 bits is seen in the total.
+    code = Math.imul(code ^ unitPrice, FNV_PRIME)
+  }
+  return code >>> 0
 }

@@ -5,6 +5,15 @@ import { Finding, type Offender } from './auditReport.ts'
 import type { Stage } from './auditStages.ts'
 import { formatPosition } from './record.ts'
 
+/** How many orders, and for how long, the validator remembers in each partition. */
+export interface DedupeBounds {
+  maxOrders: number
+  maxAgeMs: number
+}
+
+/** The share of the window of duplicates in which it must know an order again. */
+const WELL_WITHIN = 0.5
+
 /** What is so far known of the orders as a whole while they are checked. */
 export interface Standing {
   isDrained: boolean
@@ -40,14 +49,15 @@ export function checkStage(book: AuditBook, stage: Stage, standing: Standing): F
     const attempts = 1 + stage.redrives[cell]!
     if (results === 0) standing.deadLettersOpen += Math.max(0, letters - (attempts - 1) - stage.drops[cell]!)
     if (results > 0) checkOrder(book, stage, cell)
-    else if (letters > 0) markDeadLetter(book, stage.causes.orderAt(cell))
-    if (results > 1 || results + letters > attempts || isSecondOfOrder(stage, cell)) {
+    else if (letters > 0 && demand === 'order') markDeadLetter(book, stage.causes.orderAt(cell))
+    const isExcess = results + letters > attempts && !stage.areRetriesGone
+    if (results > 1 || isExcess || isSecondOfOrder(stage, cell)) {
       excess.add(() => describe(book, stage, cell, `${results} results, ${letters} dead letters`))
     }
-    if (!book.isWhole && results + letters === 0 && stage.isBeforeAll(cell)) continue
+    if (!book.isWhole && results === 0 && letters < attempts && stage.canBeGone(cell)) continue
     missing.lookedAt++
     if (demand === 'any' || results > 0 || letters >= attempts || stage.late[cell] === 1) continue
-    if (demand === 'order' && hasVerdictBefore(stage, cell)) repeated++
+    if (demand === 'order' && hasVerdictElsewhere(stage, cell, attempts > 1)) repeated++
     else if (standing.isDrained || (letters === 0 && stage.isPassed(cell))) {
       missing.add(() => describe(book, stage, cell, `no ${what}`))
     } else {
@@ -58,6 +68,62 @@ export function checkStage(book: AuditBook, stage: Stage, standing: Standing): F
     missing.note = `${repeated} came again beyond the window of duplicates and get no second ${what}`
   }
   return demand === 'any' ? [excess] : [missing, excess]
+}
+
+/** An outage or a bug must not put aside what can be used. Once it is redriven or dropped, somebody has decided. */
+export function checkOpenLetters(book: AuditBook, { isDrained }: Standing): Finding {
+  const { stages } = book
+  const finding = new Finding('no good record is left in the dead letters', 7)
+  if (!isDrained) finding.skipped = 'only of a drained pipeline (--drained)'
+  else if (stages.some(({ areRetriesGone }) => areRetriesGone)) {
+    finding.skipped = 'the oldest records are deleted'
+  }
+  if (finding.skipped !== undefined) return finding
+  for (const stage of stages) {
+    for (let cell = 0; cell < stage.causes.size; cell++) {
+      if (stage.deadLetters[cell] === 0) continue
+      finding.lookedAt++
+      if (stage.openGood[cell] === 0 || stage.results[cell]! > 0) continue
+      const { group } = stage.definition
+      finding.add(() => describe(book, stage, cell, `can be used, and is an open dead letter of ${group}`))
+    }
+  }
+  return finding
+}
+
+/**
+ * No order is validated again where the window of duplicates must still hold it: well within its bounds, since what is
+ * redriven takes room in it too.
+ */
+export function checkWindow(book: AuditBook, { maxOrders, maxAgeMs }: DedupeBounds): Finding {
+  const { orders, raw, rawCell, validated, placedAtMs } = book
+  const finding = new Finding('no order is validated twice within the window of duplicates', 1, 'duplicated')
+  const stage = book.stages.find(({ causes }) => causes === raw)!
+  if (stage.areRetriesGone) {
+    finding.skipped = 'the oldest records are deleted'
+    return finding
+  }
+  /** The cell of orders.raw that an order was validated from last, plus 1. */
+  const lastCell = new Int32Array(orders.size)
+  const isForgotten = (first: number, again: number) => {
+    const [one, other] = [raw.positionOf(first), raw.positionOf(again)]
+    if (one.partition !== other.partition || again - first > maxOrders * WELL_WITHIN) return true
+    // The window forgets by the newest record that it has seen.
+    const newestMs = placedAtMs.subarray(first, again + 1).reduce((newest, ms) => Math.max(newest, ms), 0)
+    return newestMs - placedAtMs[first]! > maxAgeMs * WELL_WITHIN
+  }
+  for (let cell = 0; cell < validated.size; cell++) {
+    const source = rawCell[cell]! - 1
+    const order = validated.orderAt(cell)
+    if (order < 0 || source < 0 || stage.redrives[source]! > 0) continue
+    finding.lookedAt++
+    const before = lastCell[order]! - 1
+    lastCell[order] = source + 1
+    if (before < 0 || before === source || isForgotten(Math.min(before, source), Math.max(before, source)))
+      continue
+    finding.add(() => describe(book, stage, source, 'validated again, though it was placed shortly before'))
+  }
+  return finding
 }
 
 export function markUnderWay(book: AuditBook, order: number, standing: Standing): void {
@@ -86,12 +152,19 @@ function isSecondOfOrder(stage: Stage, cell: number): boolean {
   return order >= 0 && stage.cellOfOrder(order) !== cell
 }
 
-/** Whether the order has its verdict, by an earlier record or one of another partition. */
-function hasVerdictBefore(stage: Stage, cell: number): boolean {
+/**
+ * Whether the order has its verdict by another record: an earlier one, or one of another partition. What was redriven
+ * is worked on late, so that a later one can have come first.
+ */
+function hasVerdictElsewhere(stage: Stage, cell: number, isRedriven: boolean): boolean {
   const order = stage.causes.orderAt(cell)
   const other = order < 0 ? -1 : stage.cellOfOrder(order)
   if (other < 0) return false
-  return other < cell || stage.causes.positionOf(other).partition !== stage.causes.positionOf(cell).partition
+  return (
+    isRedriven ||
+    other < cell ||
+    stage.causes.positionOf(other).partition !== stage.causes.positionOf(cell).partition
+  )
 }
 
 function describe(book: AuditBook, stage: Stage, cell: number, what: string): Offender {

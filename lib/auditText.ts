@@ -24,9 +24,10 @@ export function formatAudit(report: AuditReport, color: boolean): string {
   lines.push('', ...summaryOf(report))
   const verdict = report.ok ? paint('PASS', GREEN) : paint('FAIL', RED)
   const failed = report.checks.filter(({ ok }) => !ok).length
-  lines.push(
-    report.ok ? `${verdict}: every check` : `${verdict}: ${failed} of ${report.checks.length} checks`,
-  )
+  const skipped = report.checks.filter(({ skipped }) => skipped !== undefined).length
+  const made = `${report.checks.length - skipped} checks`
+  const notMade = skipped > 0 ? `, ${skipped} not made` : ''
+  lines.push(`${verdict}: ${report.ok ? '' : `${failed} of `}${made}${notMade}`)
   return `${lines.join('\n')}\n`
 }
 

@@ -1,10 +1,11 @@
-import { decodeRecord, toDeadLetter } from './deadLetters.ts'
+import { toDeadLetter } from './deadLetters.ts'
 import { describe, PipelineError, UnusableRecordError } from './errors.ts'
 import type { Logger } from './log.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
 import {
   DeadLetter,
   DROPPED_HEADER,
+  decodeRecord,
   type InputRecord,
   type Outcome,
   type RawRecord,

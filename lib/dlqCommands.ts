@@ -3,7 +3,7 @@ import {
   formatLetter,
   formatLetters,
   formatSummary,
-  letters as lettersOf,
+  lettersOf,
   printable,
   QueueSummary,
   summaryToJson,
@@ -101,7 +101,7 @@ async function settle(
   terminal: Terminal,
 ): Promise<boolean> {
   const { print, notes } = terminal
-  const { chosen, refused, ends } = await selectLetters(context, plan, ledger)
+  const { chosen, refused, left, ends } = await selectLetters(context, plan, ledger)
   for (const { letter, why } of refused.slice(0, DEFAULT_ROWS)) {
     notes.write(`refused ${letter.position} (${printable(letter.order ?? 'no key')}): ${why}\n`)
   }
@@ -119,9 +119,11 @@ async function settle(
   const refusals = refused.map(({ letter, why }) => ({ position: letter.position, why }))
   const sentence = `${lettersOf(written)} ${done}${refused.length > 0 ? `, ${refused.length} refused` : ''}`
   await print(plan.json ? `${JSON.stringify({ [done]: written, refused: refusals })}\n` : `${sentence}\n`)
-  const left = chosen.length - written
-  if (left > 0) notes.write(`${left} were not: it was asked to end, or they are gone meanwhile\n`)
-  return refused.length === 0 && left === 0
+  const missing = chosen.length - written
+  if (missing > 0) notes.write(`${missing} were not: it was asked to end, or they are gone meanwhile\n`)
+  else if (left > 0)
+    notes.write(`${lettersOf(left)} more ${left === 1 ? 'matches' : 'match'}: run it again for the rest\n`)
+  return refused.length === 0 && missing === 0
 }
 
 /** @throws ConfigurationError when the answer is no, or nobody is there to be asked */

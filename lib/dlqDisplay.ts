@@ -56,8 +56,8 @@ const ALIGNED_RIGHT: ReadonlySet<string> = new Set(['tried', 'redriven', 'bytes'
  *
  * @param width cut lines to so many columns; as long as they are without it
  */
-export function formatLetters(letters: readonly DeadLetterSummary[], width?: number): string {
-  const rows = letters.map((letter) => [
+export function formatLetters(listed: readonly DeadLetterSummary[], width?: number): string {
+  const rows = listed.map((letter) => [
     letter.group,
     letter.position,
     new Date(letter.whenMs).toISOString(),
@@ -69,7 +69,9 @@ export function formatLetters(letters: readonly DeadLetterSummary[], width?: num
     printable(letter.reason),
   ])
   const table = [[...COLUMNS] as string[], ...rows]
-  const widths = COLUMNS.map((_, column) => Math.max(...table.map((row) => row[column]!.length)))
+  const widths = COLUMNS.map((name, column) =>
+    table.reduce((widest, row) => Math.max(widest, row[column]!.length), name.length),
+  )
   const pad = (cell: string, column: number) => {
     if (column === COLUMNS.length - 1) return cell
     return ALIGNED_RIGHT.has(COLUMNS[column]!) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)
@@ -80,14 +82,14 @@ export function formatLetters(letters: readonly DeadLetterSummary[], width?: num
 /** How many there are, of which kinds, in words. */
 export function formatSummary(summary: QueueSummary, shown: number): string {
   if (summary.total === 0) return 'no dead letters\n'
-  const states = Object.entries(summary.states).map(([state, letters]) => `${count(letters)} ${state}`)
+  const states = Object.entries(summary.states).map(([state, number]) => `${count(number)} ${state}`)
   const more = summary.total > shown ? ` (the last ${count(shown)} are listed, --limit lists more)` : ''
   const kinds = summary.kinds.slice(0, 20)
   const width = Math.max(...kinds.map(({ group }) => group.length))
   const lines = kinds.map(
-    ({ group, kind, letters }) => `  ${group.padEnd(width)}  ${count(letters).padStart(9)}  ${kind}\n`,
+    (entry) => `  ${entry.group.padEnd(width)}  ${count(entry.letters).padStart(9)}  ${entry.kind}\n`,
   )
-  return `${letters(summary.total)}: ${states.join(', ')}${more}\n${lines.join('')}`
+  return `${lettersOf(summary.total)}: ${states.join(', ')}${more}\n${lines.join('')}`
 }
 
 /** One letter in full, as far as a person wants to see it. */
@@ -104,7 +106,7 @@ export function formatLetter(letter: DeadLetterSummary, { key, value, headers }:
     return values.map((one) => [printable(name), one == null ? '(none)' : bytesAsText(Buffer.from(one))])
   }) as [string, string][]
   const table = (rows: [string, string][], indent: string) => {
-    const width = Math.max(...rows.map(([name]) => name.length), 0)
+    const width = rows.reduce((widest, [name]) => Math.max(widest, name.length), 0)
     return rows.map(([name, text]) => `${indent}${name.padEnd(width)}  ${text}\n`).join('')
   }
   const body = value === null ? '  (none)\n' : formatValue(value)
@@ -140,14 +142,11 @@ export function toJson(letter: DeadLetterSummary, { key, value, headers }: Topic
   }
 }
 
-export function summaryToJson({
-  topic: _,
-  partition: __,
-  offset: ___,
-  whenMs,
-  ...rest
-}: DeadLetterSummary): object {
-  return { ...rest, when: new Date(whenMs).toISOString() }
+/** What `position` says in one is not said again in its parts. */
+export function summaryToJson(letter: DeadLetterSummary): object {
+  const { group, position, source, state, order, reason, attempts, redrives, bytes, whenMs } = letter
+  const when = new Date(whenMs).toISOString()
+  return { group, position, source, state, order, reason, attempts, redrives, bytes, when }
 }
 
 function bytesAsText(bytes: Buffer): string {
@@ -172,7 +171,7 @@ function hexDump(bytes: Buffer): string {
   return text
 }
 
-export function letters(number: number): string {
+export function lettersOf(number: number): string {
   return `${count(number)} dead letter${number === 1 ? '' : 's'}`
 }
 

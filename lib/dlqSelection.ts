@@ -7,10 +7,14 @@ export interface Selection {
   /** What is to be settled, oldest first. */
   chosen: DeadLetterSummary[]
   refused: { letter: DeadLetterSummary; why: string }[]
+  /** How many more could be settled, above the limit. */
+  left: number
   /** The positions that the letters were read to. */
   ends: OffsetsByPartition
 }
 
+/** Most letters that one run settles when it is not told. */
+const DEFAULT_LIMIT = 100_000
 /** What a redriven record has more than its letter: two headers, and the batch around it. */
 const REDRIVE_OVERHEAD_BYTES = 4_096
 
@@ -20,22 +24,28 @@ export async function selectLetters(
   plan: DlqPlan,
   ledger: Ledger,
 ): Promise<Selection> {
-  const matching: { letter: DeadLetterSummary; why: string | undefined }[] = []
+  const limit = plan.limit ?? DEFAULT_LIMIT
+  let chosen: DeadLetterSummary[] = []
+  let matches = 0
+  const keepOldest = () => {
+    chosen = chosen.sort((a, b) => a.whenMs - b.whenMs).slice(0, limit)
+  }
+  const refused: Selection['refused'] = []
   const ends = await readLetters(context, plan.groups, ledger, (letter, record) => {
     if (!plan.matches(letter, record.value)) return
-    matching.push({
-      letter,
-      why: plan.command === 'redrive' ? whyNot(letter, record, plan, context) : undefined,
-    })
+    const why = plan.command === 'redrive' ? whyNot(letter, record, plan, context) : undefined
+    // Those that are refused stay where they are: counted in, they would take the places of the others run after run.
+    if (why !== undefined) {
+      refused.push({ letter, why })
+      return
+    }
+    matches++
+    chosen.push(letter)
+    if (chosen.length > limit * 2) keepOldest()
   })
-  const oldestFirst = matching.sort((a, b) => a.letter.whenMs - b.letter.whenMs).slice(0, plan.limit)
-  const chosen: DeadLetterSummary[] = []
-  const refused: Selection['refused'] = []
-  for (const { letter, why } of oldestFirst) {
-    if (why === undefined) chosen.push(letter)
-    else refused.push({ letter, why })
-  }
-  return { chosen, refused, ends }
+  keepOldest()
+  refused.sort((a, b) => a.letter.whenMs - b.letter.whenMs)
+  return { chosen, refused, left: matches - chosen.length, ends }
 }
 
 /** Why a letter cannot be redriven, if it cannot. */

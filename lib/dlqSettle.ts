@@ -23,7 +23,8 @@ export type ToSettlement = (
 
 /** The dead letter as it is, one time more. What others may have put under our names is not taken along. */
 export const redrive: ToSettlement = ({ position, redrives }, { key, value, headers }) => {
-  const { [DROPPED_HEADER]: _, ...kept } = withoutNulls(headers)
+  const kept = withoutNulls(headers)
+  delete kept[DROPPED_HEADER]
   return {
     key,
     value,
@@ -44,8 +45,9 @@ export function drop(why: string): ToSettlement {
  * Writes a settlement for each of these letters to the retry topic of its group, to the partition of the letter.
  *
  * Each letter is settled at least once: when a send fails, nobody knows whether it was written, and whoever runs the
- * tool again, or beside this one, may write it a second time. Its effect comes once all the same: the first record
- * that names a letter counts, and the task of the partition passes over the others (`SettledLetters`).
+ * tool again, or beside this one, may write it a second time. Its effect comes once all the same, as long as both lie
+ * within LEDGER_READ_BACK records of the retry topic's partition: the first record that names a letter counts, and the
+ * task of the partition passes over the others (`SettledLetters`). Whoever runs it again later finds the letter settled.
  *
  * @param ends the positions that the letters were read to: partitions without any of them are not read again
  * @returns how many were written; fewer than given when the signal came or letters were deleted meanwhile

@@ -15,7 +15,7 @@ export interface ReportedFault {
   healedMs: number
   wasApplied: boolean
   note?: string
-  /** For a fault that stood apart: until nobody was behind any more; null when that was not seen. */
+  /** For a fault that stood apart: until every partition was worked on again; null when that was not seen. */
   recoveryMs?: number | null
 }
 
@@ -27,7 +27,7 @@ export interface KindSummary {
   recoveriesMs: number[]
   recoveryP50Ms: number | null
   recoveryMaxMs: number | null
-  /** Stood apart, and somebody was still behind when the next burst began. */
+  /** Stood apart, and a partition still stood still when the next burst began. */
   notRecovered: number
 }
 
@@ -59,6 +59,9 @@ export interface RunResult {
   audit: AuditReport
 }
 
+/** With fewer, a run says little. */
+const APPLIED_SHARE = 0.8
+
 export function summariseRun(result: RunResult): FaultReport {
   const { options, audit, unaskedEnds } = result
   const { seed, seconds, rate, brokers, guarantee } = options
@@ -68,6 +71,10 @@ export function summariseRun(result: RunResult): FaultReport {
   const { validated, wentThrough } = audit.totals
   if (wentThrough * 2 < validated || validated === 0) {
     failures.push(`void: of ${validated} orders validated only ${wentThrough} were reserved and paid for`)
+  }
+  const applied = faults.filter(({ wasApplied }) => wasApplied).length
+  if (applied < faults.length * APPLIED_SHARE) {
+    failures.push(`void: of ${faults.length} faults only ${applied} came about`)
   }
   for (const { name, found } of audit.checks.filter(({ ok }) => !ok)) failures.push(`${name}: ${found}`)
   return {

@@ -43,7 +43,7 @@ export function formatReport(report: FaultReport): string {
     '',
     '## Time to recover',
     '',
-    'From the fault until no group was more than a second behind, for faults that stood apart.',
+    'From the fault until every partition with work to do was worked on again, for faults that stood apart.',
     '',
     formatRecoveries(report),
     '',

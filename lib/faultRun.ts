@@ -1,13 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Kafka } from 'kafkajs'
 import { createKafka } from '../kafkaConfig.ts'
 import { sleep } from './async.ts'
-import { describe } from './errors.ts'
+import { ConfigurationError, describe, UnavailableError } from './errors.ts'
 import { type Injection, injectFault } from './faultInjection.ts'
 import { type FaultReport, summariseRun } from './faultReport.ts'
 import { type Fault, planFaults, type ScheduleShape, SERVICES, standingProcesses } from './faultSchedule.ts'
-import { fetchLag, fetchPositions, workingGroups } from './groupLag.ts'
+import { fetchLag, fetchPositions, type WorkingGroup, workingGroups } from './groupLag.ts'
 import { LiveTable } from './liveTable.ts'
 import type { Logger } from './log.ts'
 import { RecoveryWatch } from './recoveryWatch.ts'
@@ -59,6 +60,7 @@ class FaultRun {
   readonly #dataDir: string
   readonly #table: LiveTable
   readonly #injections: Injection[] = []
+  readonly #inHand = new Set<string>()
   readonly #failures: string[] = []
   #startedMs = 0
 
@@ -83,26 +85,16 @@ class FaultRun {
       const { config } = pipeline
       const groups = workingGroups(config.topicPrefix, config.topics)
       const kafka = createKafka(config, 'chaos', log)
-      await this.#until('orders flow', START_DEADLINE_MS, async () => {
+      const isFlowing = await this.#until(START_DEADLINE_MS, async () => {
         const positions = await fetchPositions(kafka, groups)
         return groups.every(({ group }) => positions.some((at) => at.group === group && at.committed > 0))
       })
-      this.#startedMs = performance.now()
-      const watch = new RecoveryWatch(kafka, groups, this.#startedMs)
-      this.#showProgress(watch)
-      await this.#injectAll(pipeline)
-      await pipeline.stopMember('producer-1')
-      const drainStartedMs = performance.now()
-      const isDrained = await this.#until('drained', DRAIN_DEADLINE_MS, async () => {
-        return (await fetchLag(kafka, groups)) === 0
-      })
-      const drainedMs = isDrained ? performance.now() - drainStartedMs : undefined
-      await watch.stop()
-      this.#table.end()
+      if (!isFlowing) throw new UnavailableError('the pipeline', new Error('no orders flow through it'))
+      const { looks, drainedMs } = await this.#load(pipeline, kafka, groups)
       return summariseRun({
         options: this.#options,
         injections: this.#injections,
-        looks: watch.looks,
+        looks,
         failures: this.#failures,
         unaskedEnds: pipeline.unaskedEnds,
         drainedMs,
@@ -111,6 +103,31 @@ class FaultRun {
     } finally {
       this.#table.end()
       await pipeline.stop()
+    }
+  }
+
+  /** All faults, under load; then the load ends, and what there is drains. */
+  async #load(pipeline: TrialPipeline, kafka: Kafka, groups: readonly WorkingGroup[]) {
+    this.#startedMs = performance.now()
+    const watch = new RecoveryWatch(kafka, groups, this.#startedMs)
+    this.#showProgress(watch)
+    try {
+      await this.#injectAll(pipeline)
+      await pipeline.stopMember('producer-1')
+      const drainStartedMs = performance.now()
+      const isDrained = await this.#until(
+        DRAIN_DEADLINE_MS,
+        async () => (await fetchLag(kafka, groups)) === 0,
+      )
+      if (this.#options.signal.aborted) throw new ConfigurationError('interrupted: no audit, no report')
+      if (!isDrained) this.#failures.push(`not drained within ${DRAIN_DEADLINE_MS / 1_000} s`)
+      return {
+        looks: watch.looks,
+        drainedMs: isDrained ? performance.now() - drainStartedMs : undefined,
+      }
+    } finally {
+      await watch.stop()
+      this.#table.end()
     }
   }
 
@@ -130,7 +147,13 @@ class FaultRun {
 
   async #inject(pipeline: TrialPipeline, fault: Fault): Promise<void> {
     try {
-      const injection = await injectFault(pipeline, fault, this.#startedMs)
+      const injection = await injectFault(
+        pipeline,
+        fault,
+        this.#inHand,
+        this.#startedMs,
+        this.#options.signal,
+      )
       this.#injections.push(injection)
       const { number, kind, target, point } = fault
       const times = `${formatSeconds(injection.startedMs)} to ${formatSeconds(injection.healedMs)}`
@@ -146,7 +169,7 @@ class FaultRun {
     this.#table.begin(() => [
       ['time', `${formatSeconds(performance.now() - this.#startedMs)} of ${seconds} s`],
       ['faults', `${this.#injections.length} of ${faults}`],
-      ['behind', watch.looks.at(-1)?.behind.join(' ') || 'nobody'],
+      ['standing still', watch.looks.at(-1)?.stalled.join(' ') || 'nobody'],
     ])
   }
 
@@ -155,19 +178,18 @@ class FaultRun {
     if (leftMs > 0) await sleep(leftMs, this.#options.signal)
   }
 
-  /** @returns whether it came about; that it did not is noted as a failure */
-  async #until(what: string, deadlineMs: number, isSo: () => Promise<boolean>): Promise<boolean> {
+  /** @returns whether it came about; not when the signal came first */
+  async #until(deadlineMs: number, isSo: () => Promise<boolean>): Promise<boolean> {
     const { signal, log } = this.#options
     const endMs = performance.now() + deadlineMs
     while (performance.now() < endMs && !signal.aborted) {
       try {
         if (await isSo()) return true
       } catch (error) {
-        log.debug(`${what}: ${describe(error)}`)
+        log.debug(`cannot be told yet: ${describe(error)}`)
       }
       await sleep(POLL_MS, signal)
     }
-    this.#failures.push(signal.aborted ? 'interrupted' : `not within ${deadlineMs / 1_000} s: ${what}`)
     return false
   }
 }

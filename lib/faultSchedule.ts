@@ -82,7 +82,7 @@ function planKinds({ brokers, sessionTimeoutMs }: ScheduleShape): Record<FaultKi
   const brokerIds = Array.from({ length: brokers }, (_, index) => `broker-${index + 1}`)
   return {
     kill: { weight: 20, forMs: [0, 3_000], targets: standing },
-    'kill-at-point': { weight: 26, forMs: [0, 2_000], targets: working },
+    'kill-at-point': { weight: 45, forMs: [0, 2_000], targets: working },
     freeze: { weight: 8, forMs: [sessionTimeoutMs + 1_500, sessionTimeoutMs + 3_500], targets: working },
     leave: { weight: 7, forMs: [0, 2_000], targets: working },
     join: { weight: 6, forMs: [3_000, 9_000], targets: SERVICES.map((name) => `${name}-${INSTANCES + 1}`) },
@@ -116,8 +116,9 @@ export function planFaults(shape: ScheduleShape): Fault[] {
     )
     const isFree = (target: string) => atMs >= (busyUntilMs.get(target) ?? 0)
     const possible = FAULT_KINDS.filter((kind) => plans[kind].targets.some(isFree))
-      // What takes long to heal comes early in a burst, or the next fault would not stand apart.
-      .filter((kind) => place < CYCLE / 2 || !['freeze', 'join'].includes(kind))
+      // Early in a burst come those that take long to heal, or the next fault would not stand apart, and those that
+      // need work going on to strike.
+      .filter((kind) => place < CYCLE / 2 || !['freeze', 'join', 'kill-at-point'].includes(kind))
     // A schedule too dense for its targets hits some that are down already, and the report says so.
     const drawn = possible.length > 0 ? possible : FAULT_KINDS
     const kinds = isApart

@@ -1,10 +1,9 @@
 import type { Kafka } from 'kafkajs'
-import { decodeRecord } from './deadLetters.ts'
 import { UnusableRecordError } from './errors.ts'
 import type { OrderRejected, OrderValidated } from './events.ts'
 import type { Logger } from './log.ts'
 import { OrderStatistics } from './orderStatistics.ts'
-import { formatPosition } from './record.ts'
+import { decodeRecord, formatPosition } from './record.ts'
 import { type ReadFrom, readTopics, type TopicRecord } from './topicReader.ts'
 import type { Topic } from './topics.ts'
 
@@ -57,6 +56,7 @@ export class OrderReplay {
           partition,
           offset,
           readOffset: offset,
+          readTimestampMs: timestampMs,
           isDone: true,
           source,
           timestampMs,

@@ -73,7 +73,8 @@ export class PartitionCursor {
         timestampMs: Number(message.timestamp),
       })
     }
-    this.#moveTo(Number(batch.lastOffset()) + 1)
+    // What was left out is still to come for whoever reads on from here.
+    this.#moveTo(Math.min(Number(batch.lastOffset()) + 1, limit))
     return records
   }
 

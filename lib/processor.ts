@@ -1,6 +1,7 @@
-import type { Admin, Consumer, Kafka } from 'kafkajs'
+import type { Consumer, Kafka } from 'kafkajs'
 import { coPartitioningAssigner } from './assigner.ts'
 import { sleep, untilAborted, within } from './async.ts'
+import { awaitTopics } from './awaitTopics.ts'
 import { describe } from './errors.ts'
 import { requirePatchedKafkajs } from './kafkaPatchCheck.ts'
 import { leaveGroup } from './leaveGroup.ts'
@@ -125,17 +126,15 @@ export class Processor<Event, State> {
   /** One consumer from its start to its end. @throws what ended it, unless that was {@link stop} */
   async #runSession(): Promise<void> {
     const kafka = this.#options.createKafka('consumer')
-    await this.#awaitTopics(kafka)
+    const { work, outputs, deadLetters, retries, log } = this.#options
+    const wanted = [...work.inputs, ...outputs, deadLetters, retries].map(({ name }) => name)
+    await awaitTopics(kafka, wanted, log, this.#stop.signal)
     if (this.#stop.signal.aborted) return
-    if (this.#deadMemberId !== undefined) {
-      await leaveGroup(kafka, this.#options.group, this.#deadMemberId)
-      this.#deadMemberId = undefined
-    }
+    await this.#leaveForDead(kafka)
     const consumer = this.#createConsumer(kafka)
     const crashed = this.#listen(consumer)
     try {
       await consumer.connect()
-      const { work, retries } = this.#options
       const topics = [...work.inputs, retries].map(({ name }) => name)
       await consumer.subscribe({ topics, fromBeginning: true })
       await consumer.run({
@@ -153,6 +152,19 @@ export class Processor<Event, State> {
         DRAIN_DEADLINE_MS,
         consumer.disconnect().catch((error) => this.#options.log.debug(describe(error))),
       )
+    }
+  }
+
+  /** Saves the group a wait for the session that crashed. Where that fails the group waits, and we need not. */
+  async #leaveForDead(kafka: Kafka): Promise<void> {
+    const memberId = this.#deadMemberId
+    if (memberId === undefined) return
+    this.#deadMemberId = undefined
+    const { group, log } = this.#options
+    try {
+      await leaveGroup(kafka, group, memberId)
+    } catch (error) {
+      log.debug({ error }, `could not take ${memberId} out of its group: ${describe(error)}`)
     }
   }
 
@@ -259,41 +271,9 @@ export class Processor<Event, State> {
     await untilAborted(this.#membership.confirmed, signal)
   }
 
-  /** Waits until all topics exist, which is somebody else's to do, and are co-partitioned. */
-  async #awaitTopics(kafka: Kafka): Promise<void> {
-    const { work, outputs, deadLetters, retries, log } = this.#options
-    const wanted = [...work.inputs, ...outputs, deadLetters, retries].map(({ name }) => name)
-    const admin = kafka.admin()
-    await admin.connect()
-    try {
-      for (let said = ''; !this.#stop.signal.aborted; await sleep(500, this.#stop.signal)) {
-        const complaint = await checkTopics(admin, wanted)
-        if (complaint === undefined) return
-        if (complaint !== said) log.warn(complaint)
-        said = complaint
-      }
-    } finally {
-      await admin.disconnect()
-    }
-  }
-
   #reportOutage(message: string): void {
     this.#outage.say(`${message} - waiting, nothing is lost`)
   }
-}
-
-async function checkTopics(admin: Admin, wanted: string[]): Promise<string | undefined> {
-  const existing = new Set(await admin.listTopics())
-  const missing = wanted.filter((name) => !existing.has(name))
-  if (missing.length > 0) {
-    return `waiting for the topics ${missing.join(', ')}: run ensureTopics() of kafkaConfig.ts (see README)`
-  }
-  const { topics } = await admin.fetchTopicMetadata({ topics: wanted })
-  const counts = new Map(topics.map(({ name, partitions }) => [name, partitions.length]))
-  if (new Set(counts.values()).size === 1) return undefined
-  // In an order of ours: the broker's is another one each time, and would make it another complaint.
-  const listed = wanted.map((name) => `${name} has ${counts.get(name)}`).join(', ')
-  return `waiting: these topics must have the same number of partitions, and ${listed}`
 }
 
 function createSignal(): { confirmed: Promise<void>; confirm: () => void } {

@@ -7,7 +7,7 @@ export interface InputRecord<Event> {
   readonly topic: string
   readonly partition: number
   readonly offset: number
-  /** When it was sent to Kafka, in milliseconds since 1970. */
+  /** When it was sent to Kafka, in milliseconds since 1970; a redriven one, when it was sent at first. */
   readonly timestampMs: number
   /**
    * The position that caused this record to be worked on, `topic/partition/offset`: its own, or for a redriven
@@ -21,6 +21,8 @@ export interface InputRecord<Event> {
 export interface RawRecord extends Omit<InputRecord<never>, 'event'> {
   /** Its offset in the log that it was read from: another one than `offset` when it was redriven. */
   readonly readOffset: number
+  /** When the record that was read was sent: later than `timestampMs` when it was redriven. */
+  readonly readTimestampMs: number
   /** It was worked on by a committed transaction and is read again to be remembered. */
   readonly isDone: boolean
   /** For a record of the retry topic: the dead letter that it settles, by its offset in the same partition. */
@@ -37,6 +39,8 @@ export const SOURCE_HEADER = 'source'
  * the group's dead-letter topic. A dead letter is settled once: the first record that names it counts.
  */
 export const DEAD_LETTER_HEADER = 'dead-letter'
+/** On a dead letter and its redrive: when the record was sent to Kafka at first, in milliseconds since 1970. */
+export const TIMESTAMP_HEADER = 'timestamp'
 /** How often a record has been redriven, the present time included; carried on when it becomes a dead letter again. */
 export const REDRIVES_HEADER = 'redrives'
 /** On a record of a retry topic that settles a dead letter without working on it again: why it was given up. */
@@ -78,6 +82,33 @@ export function publish<Event>(topic: Topic<Event>, event: Event, note: string):
     throw new UnusableRecordError(`its result is too large for ${topic.name}`)
   }
   return { topic: topic.name, key: topic.keyOf(event), value, note }
+}
+
+/**
+ * The event in a record, whichever of the inputs it came from. A record of the group's retry topic is one of
+ * another input that was dead-lettered and redriven: it counts under the position that it had there.
+ *
+ * @throws UnusableRecordError
+ */
+export function decodeRecord<Event>(
+  record: RawRecord,
+  inputs: ReadonlyMap<string, Topic<Event>>,
+): InputRecord<Event> {
+  const { topic: from, partition, offset, timestampMs, source } = record
+  const topic = inputs.get(from)
+  if (!topic) {
+    throw new UnusableRecordError(
+      `comes from '${from}', which this group does not read, or names no dead letter`,
+    )
+  }
+  if (record.value === null) throw new UnusableRecordError('no value')
+  const event = topic.decode(record.value)
+  if (record.key === null) throw new UnusableRecordError('no key')
+  const wanted = topic.keyOf(event)
+  if (record.key.toString() !== wanted) {
+    throw new UnusableRecordError(`key '${record.key.toString().slice(0, 80)}' is not '${wanted}'`)
+  }
+  return { topic: from, partition, offset, timestampMs, source, event }
 }
 
 /** `topic/partition/offset`, the way a position is written wherever it is stored or sent. */

@@ -171,8 +171,11 @@ function signalToEnd(log: Logger): AbortSignal {
   }
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)
+  process.on('SIGHUP', onSignal)
   // Started by start.ts, which is gone: nobody is left to stop us.
   process.on('disconnect', () => onSignal('SIGTERM'))
+  // It may have gone before we listened; undefined where there never was a channel.
+  if (process.connected === false) onSignal('SIGTERM')
   return ending.signal
 }
 

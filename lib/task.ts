@@ -9,15 +9,13 @@ import { LEDGER_READ_BACK } from './settledLetters.ts'
 import { fetchStartingPoints } from './startingPoints.ts'
 import { TaskInput } from './taskInput.ts'
 import { TransactionWriter } from './transaction.ts'
+import { WakeUp } from './wakeUp.ts'
 import type { Work } from './work.ts'
 
 /** When there is nothing to do but to move past control records: they are not worth a transaction each. */
 const TAIL_COMMIT_AFTER_MS = 200
 /** Behind, a transaction waits so many intervals for a full batch: each costs the same, whatever is in it. */
 const CATCHING_UP_FACTOR = 5
-const FIRST_BACKOFF_MS = 50
-/** A dependency that is back is noticed within this; asking it once a second while it is away costs nothing. */
-const MAX_BACKOFF_MS = 1_000
 /** Batches beyond the position that may still arrive after a seek, before the position itself is in doubt. */
 const MAX_GAPS = 5
 
@@ -57,7 +55,7 @@ export class Task<Event, State> {
   #gaps = 0
   #rounds = 0
   #lastBeginMs = 0
-  #wake: () => void = () => undefined
+  readonly #wakeUp = new WakeUp()
   readonly finished: Promise<void>
 
   constructor(context: TaskContext<Event, State>) {
@@ -103,7 +101,7 @@ export class Task<Event, State> {
     if (!input || !this.#opened || this.#isEnding) return
     this.#follow(input, input.take(batch))
     if (input.isFull) this.#pause(input)
-    this.#wake()
+    this.#wakeUp.wake()
   }
 
   /** Records of a batch that held nothing to work on: control records, or an aborted transaction. */
@@ -111,7 +109,7 @@ export class Task<Event, State> {
     const input = this.#inputs.get(topic)
     if (!input || !this.#opened || this.#isEnding) return
     this.#follow(input, input.skip(firstOffset, lastOffset, endOffset))
-    this.#wake()
+    this.#wakeUp.wake()
   }
 
   /** Seeks back after a batch that did not follow the one before; after several of them all is looked at anew. */
@@ -124,7 +122,7 @@ export class Task<Event, State> {
   /** Finishes the transaction in hand and ends. */
   end(): void {
     this.#ending.abort()
-    this.#wake()
+    this.#wakeUp.wake()
   }
 
   /** Ends without another commit: the partition belongs to somebody else now. */
@@ -150,7 +148,7 @@ export class Task<Event, State> {
         const level = failures > 1 ? 'warn' : 'debug'
         log[level]({ task: this.partition }, `task ${this.partition} starts again: ${describe(error)}`)
         this.#close()
-        await this.#backOff(failures)
+        await this.#wakeUp.backOff(failures, this.#ending.signal)
       }
     }
     this.#close()
@@ -248,7 +246,7 @@ export class Task<Event, State> {
       let dueAfterMs = tail ? TAIL_COMMIT_AFTER_MS : Number.POSITIVE_INFINITY
       if (queued > 0) dueAfterMs = commitIntervalMs * (this.#isBehind ? CATCHING_UP_FACTOR : 1)
       if (sinceBeginMs >= dueAfterMs) return
-      await this.#pauseFor(dueAfterMs - sinceBeginMs)
+      await this.#wakeUp.wait(dueAfterMs - sinceBeginMs)
     }
   }
 
@@ -289,13 +287,14 @@ export class Task<Event, State> {
 
   /** Lets the end finish what is in hand, but does not let it wait for a dependency. */
   async #beforeAttempt(attempt: number): Promise<void> {
-    if (attempt > 1) await this.#backOff(attempt - 1)
+    if (attempt > 1) await this.#wakeUp.backOff(attempt - 1, this.#ending.signal)
     if (this.#abandoned || (attempt > 1 && this.#isEnding)) throw new TaskEnded()
   }
 
   #count(decisions: readonly Decision[]): void {
     const now = Date.now()
-    for (const [raw, outcome] of decisions) this.#context.counters.done(raw, outcome, now - raw.timestampMs)
+    for (const [raw, outcome] of decisions)
+      this.#context.counters.done(raw, outcome, now - raw.readTimestampMs)
   }
 
   #close(): void {
@@ -307,23 +306,5 @@ export class Task<Event, State> {
 
   get #isEnding(): boolean {
     return this.#ending.signal.aborted
-  }
-
-  /** Exponential, with full jitter above the first wait. New records do not cut it short, the end does. */
-  async #backOff(failures: number): Promise<void> {
-    const ceilingMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** failures)
-    const untilMs = Date.now() + FIRST_BACKOFF_MS + Math.random() * (ceilingMs - FIRST_BACKOFF_MS)
-    while (!this.#isEnding && Date.now() < untilMs) await this.#pauseFor(untilMs - Date.now())
-  }
-
-  /** Waits for a signal (new records, the end) or until the time is up. */
-  #pauseFor(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = Number.isFinite(ms) ? setTimeout(resolve, ms) : undefined
-      this.#wake = () => {
-        clearTimeout(timer)
-        resolve()
-      }
-    })
   }
 }

@@ -6,7 +6,9 @@ import {
   parsePosition,
   type RawRecord,
   SOURCE_HEADER,
+  TIMESTAMP_HEADER,
 } from './record.ts'
+import { sizeOfHeaders } from './transaction.ts'
 
 /**
  * What waits to be worked on, above which fetching its partition is paused, and below which it goes on. By bytes
@@ -99,20 +101,24 @@ export class TaskInput {
       const settles = this.#readSettled(headers)
       // Only with the letter that it was is a record taken at its word: anybody can write to a topic.
       const origin = settles === undefined ? undefined : readOrigin(headers)
-      this.#queuedBytes += sizeOf(message)
-      this.#queue.push({
+      const readTimestampMs = Number(message.timestamp)
+      const record: RawRecord = {
         topic: origin?.topic ?? this.topic,
         partition: origin?.partition ?? this.partition,
         offset: origin?.offset ?? offset,
         readOffset: offset,
+        readTimestampMs,
         isDone: offset < this.floor,
         settles,
-        timestampMs: Number(message.timestamp),
+        // Not the time of the redrive: whoever goes by the age of records would think all that wait are long past.
+        timestampMs: origin === undefined ? readTimestampMs : readFirstTimestamp(headers, readTimestampMs),
         source: origin?.source ?? formatPosition(this.topic, this.partition, message.offset),
         key: message.key,
         value: message.value,
         headers,
-      })
+      }
+      this.#queuedBytes += sizeOf(record)
+      this.#queue.push(record)
     }
     this.position = Math.max(this.position, Number(batch.lastOffset()) + 1)
     return true
@@ -162,7 +168,13 @@ function readOrigin(headers: IHeaders) {
   return position && { ...position, source: source! }
 }
 
-/** What a record holds on to; its headers are few and short. */
-function sizeOf({ key, value }: { key: Buffer | null; value: Buffer | null }): number {
-  return (key?.length ?? 0) + (value?.length ?? 0)
+/** When a redriven record was sent at first: by its header, but never after its redrive. */
+function readFirstTimestamp(headers: IHeaders, redrivenMs: number): number {
+  const text = headerText(headers, TIMESTAMP_HEADER) ?? ''
+  return /^\d{1,15}$/.test(text) ? Math.min(Number(text), redrivenMs) : redrivenMs
+}
+
+/** What a record holds on to. */
+function sizeOf({ key, value, headers }: RawRecord): number {
+  return (key?.length ?? 0) + (value?.length ?? 0) + sizeOfHeaders(headers)
 }

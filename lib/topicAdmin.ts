@@ -5,6 +5,7 @@ import { listTopics, type TopicSettings, type TopicTable } from './topics.ts'
 
 /** How long a topic that was made may take until its partitions have leaders. */
 const USABLE_WITHIN_MS = 30_000
+const SEGMENT_MS = 24 * 60 * 60 * 1000
 
 export interface TopicReport {
   created: string[]
@@ -103,6 +104,8 @@ function settingsOf(topic: TopicSettings, { minInsyncReplicas }: ReconcileOption
     'max.message.bytes': String(topic.maxMessageBytes),
     'min.insync.replicas': String(minInsyncReplicas),
     'retention.ms': String(topic.retentionMs),
+    // What is past its time goes in whole segments: of a week, by default, so a week of retention would be two.
+    ...(topic.cleanup === 'delete' && { 'segment.ms': String(SEGMENT_MS) }),
     // Record timestamps are when the record was sent. A history of 2010 carries its times in `placedAt`: as
     // record timestamps they would have it deleted at once.
     'message.timestamp.type': 'CreateTime',

@@ -188,7 +188,7 @@ class TopicReader {
   }
 
   #take(consumer: Consumer, batch: Batch): void {
-    const cursor = this.#progress.find(batch.topic, batch.partition)
+    const cursor = this.#findUnfinished(consumer, batch)
     if (!cursor) return
     const { topic, partition, position, end } = cursor
     if (Number(batch.highWatermark) < position)
@@ -203,10 +203,21 @@ class TopicReader {
   }
 
   #skip(consumer: Consumer, batch: EmptyBatch & { topic: string; partition: number }): void {
-    const cursor = this.#progress.find(batch.topic, batch.partition)
+    const cursor = this.#findUnfinished(consumer, batch)
     if (!cursor) return
     if (cursor.skip(batch)) this.#advanced(consumer, cursor)
     else this.#seekAgain(consumer, cursor)
+  }
+
+  /** The partition that a batch is of; none when it is at its end, past which a batch can have been under way. */
+  #findUnfinished(
+    consumer: Consumer,
+    { topic, partition }: { topic: string; partition: number },
+  ): PartitionCursor | undefined {
+    const cursor = this.#progress.find(topic, partition)
+    if (this.#options.until !== 'end' || !cursor?.isAtEnd) return cursor
+    consumer.pause([{ topic, partitions: [partition] }])
+    return undefined
   }
 
   #seekAgain(consumer: Consumer, cursor: PartitionCursor): void {

@@ -148,7 +148,7 @@ export function sizeOfHeaders(headers: TransactionRecord['headers']): number {
   for (const name in headers) {
     const value = headers[name]
     const values = Array.isArray(value) ? value : [value]
-    for (const one of values) size += name.length + 8 + (one === undefined ? 0 : Buffer.byteLength(one))
+    for (const one of values) size += name.length + 8 + (one == null ? 0 : Buffer.byteLength(one))
   }
   return size
 }

@@ -1,5 +1,6 @@
+import { once } from 'node:events'
 import type { AuditReport } from './auditReport.ts'
-import { ended, startScript } from './childProcesses.ts'
+import { startScript } from './childProcesses.ts'
 import type { TrialPipeline } from './trialPipeline.ts'
 
 /**
@@ -24,7 +25,8 @@ export async function auditTrial(
     },
     onOutput: (line) => output.push(line),
   })
-  const status = await ended(child)
+  // Not 'exit', which can come before the last of what it has written.
+  const [status] = await once(child, 'close')
   if (status === 0 || status === 1) return JSON.parse(output.join('\n')) as AuditReport
   throw new Error(`the audit could not look (${status}): ${said.slice(-3).join(' ')}`)
 }

@@ -1,4 +1,4 @@
-import type { ChildProcess } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs'
 import { join } from 'node:path'
 import { type KafkaCluster, startKafkaCluster } from '../infra/kafkaCluster.ts'
@@ -80,11 +80,15 @@ export class TrialPipeline {
       REPLICATION_FACTOR: String(replicas),
       MIN_INSYNC_REPLICAS: String(replicas > 2 ? 2 : 1),
       HEALTH_PORT: '0',
+      // Whatever is exported for another cluster: this one is plain.
+      TOPIC_PREFIX: '',
+      KAFKA_TLS: 'off',
+      KAFKA_SASL_MECHANISM: 'none',
       // A file that is not there: the `.env` of whoever runs this must not matter.
       ENV_FILE: join(options.dataDir, 'none.env'),
       ...options.settings,
     }
-    this.config = parseConfig(this.#environment)
+    this.config = parseConfig(this.environment)
   }
 
   /** Brings up the servers, the topics and the gateway. @throws InfrastructureError */
@@ -104,7 +108,12 @@ export class TrialPipeline {
       throw kafka.status === 'rejected' ? kafka.reason : (postgres as PromiseRejectedResult).reason
     }
     const pipeline = new TrialPipeline(options, kafka.value, postgres.value, gatewayPort!)
-    await ensureTopics(pipeline.config, say)
+    try {
+      await ensureTopics(pipeline.config, say)
+    } catch (error) {
+      await pipeline.stop()
+      throw error
+    }
     pipeline.startMember('paymentGateway-1')
     return pipeline
   }
@@ -159,21 +168,33 @@ export class TrialPipeline {
     withinMs: number,
   ): Promise<boolean> {
     const { child } = this.#end(id)
-    child.send(order)
+    // One that is gone does not hear it, and its end says so.
+    child.send(order, () => undefined)
     const status = await untilAborted(ended(child), AbortSignal.timeout(withinMs))
-    if (status !== undefined) return true
+    if (status === 'SIGKILL') return true
+    if (status !== undefined) this.unaskedEnds.push({ id, status })
     child.kill('SIGKILL')
     await ended(child)
     return false
   }
 
-  /** SIGTERM, and waits until it has finished what it had in hand. */
+  /** SIGTERM, and waits until it has finished what it had in hand; that it cannot is noted with the unasked ends. */
   async stopMember(id: string): Promise<void> {
-    await stopScript(this.#end(id).child)
+    if (!this.#members.has(id)) return
+    const { child } = this.#end(id)
+    await stopScript(child)
+    const status = await ended(child)
+    if (status !== 0) this.unaskedEnds.push({ id, status })
   }
 
-  signal(id: string, signal: 'SIGSTOP' | 'SIGCONT'): void {
-    this.#members.get(id)?.child.kill(signal)
+  /**
+   * Has a process sleep (SIGSTOP) and wake up again. A shell of its own wakes it, also when we are gone by then: a
+   * process that sleeps hears of nothing.
+   */
+  freeze(id: string, forMs: number): void {
+    const pid = String(this.#members.get(id)!.child.pid)
+    const script = 'kill -STOP "$0"; sleep "$1"; kill -CONT "$0"'
+    spawn('/bin/sh', ['-c', script, pid, String(forMs / 1_000)], { detached: true, stdio: 'ignore' }).unref()
   }
 
   async killPostgres(): Promise<void> {
@@ -189,7 +210,7 @@ export class TrialPipeline {
   async stop(): Promise<void> {
     this.#stopping.abort()
     const members = [...this.#members.keys()]
-    for (const id of members) this.signal(id, 'SIGCONT')
+    for (const { child } of this.#members.values()) child.kill('SIGCONT')
     await Promise.all(members.map((id) => this.stopMember(id)))
     await Promise.all([this.cluster.stop(), this.#postgres.stop()])
     for (const log of this.#logs.values()) log.end()

@@ -1,7 +1,8 @@
 /** Defects to be planted in a history of the model, each with the checks that must find it. */
 import type { StockRow } from '../lib/auditStock.ts'
 import type { OutcomeTable } from '../lib/outcomes.ts'
-import { type Model, type ModelOrder, type ModelRecord, positionOf } from './auditModel.ts'
+import type { GroupName } from '../lib/topics.ts'
+import { type Model, type ModelOrder, type ModelRecord, PLACED, positionOf } from './auditModel.ts'
 
 /** What a defect is planted in: orders that no other defect has touched. */
 export interface Ground {
@@ -42,6 +43,10 @@ const CAPTURED = 'captured if and only if confirmed'
 const VOIDED = 'voided if and only if cancelled and authorised'
 const LEDGER = 'payment events agree with the ledger'
 const SETTLED = 'stock is settled as decided'
+const DECIDED = 'every validated order is decided'
+const WINDOW = 'no order is validated twice within the window of duplicates'
+const LEFT = 'no good record is left in the dead letters'
+const OUTCOMES = 'stored outcomes are events of their order'
 const TAKEN = 'reserved and committed are what orders took'
 
 const isClean = (order: ModelOrder) => order.stumbles === undefined
@@ -56,6 +61,12 @@ function find(model: Model, topic: string, { id }: ModelOrder, part = ''): Model
 /** As if its transaction had been aborted: a hole in the log. */
 function hide(record: ModelRecord): void {
   record.committedAt = Number.POSITIVE_INFINITY
+}
+
+/** Writes a dead letter for it that nobody settles. */
+function leave(model: Model, group: GroupName, record: ModelRecord): void {
+  const { partition, key, value } = record
+  model.write(model.topics.deadLetters[group].name, partition, key, value, { source: positionOf(record) })
 }
 
 function repeat(model: Model, { topic, partition, key, value, headers }: ModelRecord): void {
@@ -147,6 +158,33 @@ export const DEFECTS: Record<string, Plant> = {
   'validated and a dead letter': ofOrder(isValid, [COUNTED.validation.second], (model, order) => {
     const { partition, key, headers } = find(model, model.topics.ordersValidated.name, order)
     model.write(model.topics.deadLetters.validator.name, partition, key, 'what', headers)
+  }),
+  'a dead letter twice, and a retry that names none': ofOrder(
+    (order) => isClean(order) && order.fate === 'poison',
+    [COUNTED.validation.second],
+    (model, order) => {
+      const letter = find(model, model.topics.deadLetters.validator.name, order)
+      const { partition, key, value, headers } = letter
+      model.write(model.topics.retries.validator.name, partition, key, value, { source: headers.source! })
+      repeat(model, letter)
+    },
+  ),
+  'a good order left in the dead letters': ({ model }) => {
+    const id = `left-${model.now}`
+    const { items, total, currency } = model.orders[0]!
+    const order = { type: 'OrderPlaced', ...PLACED, orderId: id, items, total, currency }
+    leave(model, 'validator', model.write(model.topics.ordersRaw.name, 0, id, order))
+    return { id, checks: [LEFT] }
+  },
+  'a validated order left in the dead letters': ofOrder(isValid, [LEFT, BYTES], (model, order) => {
+    hide(find(model, model.topics.inventoryEvents.name, order))
+    leave(model, 'inventory', find(model, model.topics.ordersValidated.name, order))
+  }),
+  'validated again within the window': ofOrder(isValid, [WINDOW], (model, order) => {
+    repeat(model, find(model, model.topics.ordersRaw.name, order))
+    const placed = model.records(model.topics.ordersRaw.name).findLast(({ key }) => key === order.id)!
+    const { topic, partition, key, value } = find(model, model.topics.ordersValidated.name, order)
+    model.write(topic, partition, key, value, { source: positionOf(placed) })
   }),
   'no stock verdict': ofOrder(isValid, [COUNTED.inventory.missing, BYTES], (model, order) =>
     hide(find(model, model.topics.inventoryEvents.name, order)),
@@ -241,10 +279,20 @@ export const DEFECTS: Record<string, Plant> = {
     const { topic, partition, key, headers } = find(model, model.topics.ordersCompleted.name, order)
     model.write(topic, partition, key, { type: 'OrderCancelled', orderId: order.id }, headers)
   }),
-  'never decided': ofDecided(
+  'never decided': ofDecided(isConfirmed, [DECIDED, CAPTURED, SETTLED, CAUSES], (model, order) =>
+    hide(find(model, model.topics.ordersCompleted.name, order)),
+  ),
+  'never decided, and another record of it a dead letter': ofDecided(
     isConfirmed,
-    ['every validated order is decided', CAPTURED, SETTLED, CAUSES],
-    (model, order) => hide(find(model, model.topics.ordersCompleted.name, order)),
+    [DECIDED],
+    (model, order) => {
+      hide(find(model, model.topics.ordersCompleted.name, order))
+      leave(
+        model,
+        'validator',
+        model.write(model.topics.ordersRaw.name, order.partition, order.id, 'no order'),
+      )
+    },
   ),
   'confirmed, and not in stock': ofDecided(
     isCancelled,
@@ -308,6 +356,14 @@ export const DEFECTS: Record<string, Plant> = {
     const record = find(model, model.topics.ordersValidated.name, order)
     record.value = record.value.replace(`"total":${order.total}`, `"total":${order.total + 1}`)
   }),
+  'validated with other lines': ofOrder(
+    (order) => isValid(order) && !order.isInStock,
+    [AMOUNTS],
+    (model, order) => {
+      const record = find(model, model.topics.ordersValidated.name, order)
+      record.value = record.value.replace('"sku":"', '"sku":"OTHER-')
+    },
+  ),
   'a key of another order': ofOrder(
     (order) => isValid(order) && !order.isInStock,
     ['records have their order id as key', CAUSES],
@@ -339,6 +395,11 @@ export const DEFECTS: Record<string, Plant> = {
       }
     },
   ),
+  'an answer in another partition': ofOrder(isValid, [CAUSES], (model, order) => {
+    const verdict = find(model, model.topics.inventoryEvents.name, order)
+    hide(verdict)
+    model.write(verdict.topic, 1 - verdict.partition, verdict.key, verdict.value, verdict.headers)
+  }),
   'a value that is no event': ofOrder(isValid, ['records hold an event of their topic'], (model, order) => {
     find(model, model.topics.inventoryEvents.name, order).value = '{"type":"InventoryUpdated"'
   }),
@@ -359,25 +420,30 @@ export const DEFECTS: Record<string, Plant> = {
     loseOutcome('inventory_outcomes', 'reserve'),
   ),
   'no stored payment outcome': ofOrder(isValid, [BYTES], loseOutcome('payment_outcomes', 'authorise')),
-  'a stored outcome of another order': ofOrder(
-    isValid,
-    ['stored outcomes are events of their order', BYTES],
-    (model, order) => {
-      const row = model.outcomes.find(
-        ({ orderId, table }) => orderId === order.id && table === 'payment_outcomes',
-      )!
-      row.event = row.event.replaceAll(order.id, 'ord-0')
-    },
-  ),
+  'a stored outcome of another order': ofOrder(isValid, [OUTCOMES, BYTES], (model, order) => {
+    const row = model.outcomes.find(
+      ({ orderId, table }) => orderId === order.id && table === 'payment_outcomes',
+    )!
+    row.event = row.event.replaceAll(order.id, 'ord-0')
+  }),
   'a stored outcome from nowhere': ofOrder(
     (order) => isValid(order) && !order.isInStock,
-    ['stored outcomes are events of their order'],
+    [OUTCOMES],
     (model, order) => {
       model.outcomes.find(
         ({ orderId, operation }) => orderId === order.id && operation === 'reserve',
       )!.source = 'nowhere'
     },
   ),
+  'a stored outcome of another operation': ofOrder(isValid, [OUTCOMES], (model, { id }) => {
+    model.outcomes.find(({ orderId, operation }) => orderId === id && operation === 'reserve')!.operation =
+      'settle again'
+  }),
+  'a row of the ledger of no order': ({ model }) => {
+    const id = 'x'.repeat(64)
+    model.charge({ ...model.orders[0]!, id: `${id}x` }, 'authorise', 'authorised')
+    return { id, checks: ['rows of the ledger are of orders'] }
+  },
   'stock created': ofStock(['received is the sum of the receipts'], (row) => {
     row.received++
     row.available++

@@ -18,8 +18,8 @@ export interface Moments {
   second: (topic: string) => number
   /** The database was asked once more. */
   again: number
-  /** Retention has deleted what was written until then. */
-  deletedUntil?: number
+  /** Retention has deleted what was written to a topic until then. */
+  deletedUntil?: (topic: string) => number
 }
 
 /** Everything, after all has been done. */
@@ -30,9 +30,12 @@ export const AT_THE_END: Moments = {
   again: Number.MAX_SAFE_INTEGER,
 }
 
+/** All of a history is within it. */
+const DEDUPE = { maxOrders: 1_000, maxAgeMs: 100_000 }
+
 export function auditModel(
   model: Model,
-  options: JudgeOptions,
+  options: Omit<JudgeOptions, 'dedupe'> & Partial<JudgeOptions>,
   moments: Moments = AT_THE_END,
   stock: StockRow[] = model.stockAt(moments.snapshot),
 ): Judgement {
@@ -56,7 +59,7 @@ export function auditModel(
     model.logs.get(topic)!.forEach((log, partition) => {
       const seen = log.filter(({ committedAt, writtenAt }) => {
         return (
-          writtenAt > (moments.deletedUntil ?? 0) &&
+          writtenAt > (moments.deletedUntil?.(topic) ?? 0) &&
           committedAt < Number.POSITIVE_INFINITY &&
           writtenAt <= second
         )
@@ -66,7 +69,7 @@ export function auditModel(
   }
   const missing = new Set(rows.findMissing())
   takeRows(model, rows, moments.again, missing)
-  return judge(book, rows, options)
+  return judge(book, rows, { dedupe: DEDUPE, ...options })
 }
 
 function takeRows(model: Model, rows: AuditRows, until: number, of?: Set<string>): void {
@@ -76,14 +79,14 @@ function takeRows(model: Model, rows: AuditRows, until: number, of?: Set<string>
   for (const row of model.ledger.filter(isTaken)) rows.takeLedger(row)
 }
 
-export function toTopicRecord({ offset, key, value, headers }: ModelRecord): TopicRecord {
+export function toTopicRecord({ offset, key, value, headers, writtenAt }: ModelRecord): TopicRecord {
   const bytes = Object.entries(headers).map(([name, text]) => [name, Buffer.from(text)])
   return {
     offset,
     key: key === null ? null : Buffer.from(key),
     value: Buffer.from(value),
     headers: Object.fromEntries(bytes),
-    timestampMs: 0,
+    timestampMs: writtenAt,
   }
 }
 

@@ -46,12 +46,17 @@ type Timed<Row> = Row & { at: number }
 const SKUS = ['SKU-1', 'SKU-2', 'SKU-3']
 const RECEIVED = 100_000
 const OCCURRED_AT = '2026-01-01T12:00:00.000Z'
-/** What the schema of an OrderValidated or an OrderRejected wants besides. */
-const ENRICHED = {
+const NO_ORDER = 'no order'
+/** What the schema of an OrderPlaced wants besides. */
+export const PLACED = {
   eventId: 'model',
   occurredAt: OCCURRED_AT,
   customerId: 'cust-1',
   placedAt: OCCURRED_AT,
+}
+/** What the schema of an OrderValidated or an OrderRejected wants besides. */
+const ENRICHED = {
+  ...PLACED,
   status: 'PENDING',
   validationStatus: 'VALID',
   processedBy: 'model',
@@ -173,11 +178,15 @@ export class Model {
   }
 
   /** How the logs ended at a moment. */
-  boundsAt(at: number, topics: readonly string[], deletedUntil = 0): BoundsByPartition {
+  boundsAt(
+    at: number,
+    topics: readonly string[],
+    deletedUntil: (topic: string) => number = () => 0,
+  ): BoundsByPartition {
     const bounds = topics.map((topic) => {
       const partitions = this.logs.get(topic)!.map((log, partition) => {
         const high = log.filter(({ writtenAt }) => writtenAt <= at).length
-        const low = log.filter(({ writtenAt }) => writtenAt <= deletedUntil).length
+        const low = log.filter(({ writtenAt }) => writtenAt <= deletedUntil(topic)).length
         return [partition, { low, high }] as const
       })
       return [topic, new Map(partitions)] as const
@@ -212,8 +221,8 @@ export class Model {
   }
 
   #place({ id, partition, items, total, currency, fate }: ModelOrder): void {
-    const order = { type: 'OrderPlaced', orderId: id, items, total, currency }
-    this.write(this.topics.ordersRaw.name, partition, id, fate === 'poison' ? 'no order' : order, {
+    const order = { type: 'OrderPlaced', ...PLACED, orderId: id, items, total, currency }
+    this.write(this.topics.ordersRaw.name, partition, id, fate === 'poison' ? NO_ORDER : order, {
       fate,
     })
   }
@@ -441,7 +450,7 @@ export class Model {
     })
   }
 
-  /** Settles dead letters as a person would: most are redriven, some twice, some dropped, some left. */
+  /** Settles dead letters as a person would: most are redriven, some twice, some dropped; what is no order may be left. */
   *#redrive(group: GroupName, partition: number): Generator<void> {
     const letters = this.logs.get(this.topics.deadLetters[group].name)![partition]!
     for (let next = 0; ; ) {
@@ -450,9 +459,9 @@ export class Model {
       if (!letter || letter.committedAt > this.now) continue
       next++
       const way = this.random()
-      if (way < 0.2) continue
+      if (way < 0.2 && letter.value === NO_ORDER) continue
       const redrives = String(Number(letter.headers[REDRIVES_HEADER] ?? 0) + 1)
-      const dropped = way < 0.4 ? { [DROPPED_HEADER]: 'of no use' } : {}
+      const dropped = way > 0.2 && way < 0.4 ? { [DROPPED_HEADER]: 'of no use' } : {}
       const headers = {
         ...letter.headers,
         [REDRIVES_HEADER]: redrives,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { test } from 'node:test'
-import { ended, startScript, stopScript } from '../lib/childProcesses.ts'
+import { startScript, stopScript } from '../lib/childProcesses.ts'
 import type { FaultReport } from '../lib/faultReport.ts'
 
 const SECONDS = 60
@@ -17,7 +18,8 @@ test('after a minute of faults each order has come to its ends exactly once', as
     onOutput: (line) => output.push(line),
   })
   t.after(() => stopScript(child))
-  const status = await ended(child)
+  // Not 'exit', which can come before the last of what it has written.
+  const [status] = await once(child, 'close')
   const failure = `${said.slice(-30).join('\n')}\n${output.join('\n').slice(0, 5_000)}`
   assert.equal(status, 0, failure)
   const report = JSON.parse(output.join('')) as FaultReport

@@ -12,6 +12,7 @@ function rawRecord(headers: RawRecord['headers'], settles?: number): RawRecord {
     partition: 1,
     offset: 2,
     readOffset: 2,
+    readTimestampMs: 0,
     isDone: false,
     settles,
     timestampMs: 0,

@@ -5,8 +5,9 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { ended } from '../lib/childProcesses.ts'
+import type { DeadLetterSummary } from '../lib/deadLetterQueue.ts'
 import { runDlq } from '../lib/dlqCommands.ts'
-import { printable } from '../lib/dlqDisplay.ts'
+import { formatLetters, printable } from '../lib/dlqDisplay.ts'
 import { DLQ_FLAGS, readDlqPlan } from '../lib/dlqPlan.ts'
 import { describe, PipelineError } from '../lib/errors.ts'
 import { fetchLag, workingGroups } from '../lib/groupLag.ts'
@@ -232,10 +233,16 @@ test('what fails again and again is refused in the end, and can be dropped', asy
   const [letter] = (await list(group, '--order a')).letters
   assert.deepEqual([letter!.state, letter!.redrives, letter!.source], ['open', 1, `${group.first.name}/0/0`])
 
-  const refused = await dlq(group, 'redrive --yes --max-redrives 1 --reason bug')
+  await send(group, group.first, 0, [failing('c')])
+  await untilDrained(group)
+  const refused = await dlq(group, 'redrive --yes --max-redrives 1 --reason bug --limit 1')
   assert.equal(refused.status, 1)
   assert.match(refused.stderr, new RegExp(`refused ${letter!.position} \\(a\\): redriven 1 of 1 times`))
   assert.match(refused.stdout, /^1 dead letter redriven, 1 refused\n$/)
+  assert.match(refused.stderr, /1 dead letter more matches: run it again for the rest/)
+  await untilDrained(group)
+  const behind = await dlq(group, 'redrive --yes --max-redrives 1 --reason bug --limit 1')
+  assert.match(behind.stdout, /^1 dead letter redriven, 2 refused\n$/, 'what is refused takes no place')
   await untilDrained(group)
 
   const byHand = await dlq(group, `drop --position ${letter!.position} --why obsolete`)
@@ -244,17 +251,26 @@ test('what fails again and again is refused in the end, and can be dropped', asy
   assert.deepEqual([refusedByHand.status, refusedByHand.stderr], [1, 'nothing was changed'])
   const dropped = await dlq(group, `drop --position ${letter!.position} --why obsolete`, true)
   assert.deepEqual([dropped.status, dropped.stdout], [0, '1 dead letter dropped\n'], dropped.stderr)
-  assert.match((await dlq(group, 'drop --yes')).stdout, /^2 dead letters dropped\n/)
+  assert.match((await dlq(group, 'drop --yes')).stdout, /^3 dead letters dropped\n/)
   await untilDrained(group)
   assert.equal((await list(group)).total, 0)
   // Whoever looked before and writes only now comes too late.
   const late = { 'dead-letter': letter!.position, source: letter!.source, redrives: '2' }
   await send(group, group.retries, 0, [{ ...toMessage({ id: 'a' }), headers: late }])
   await untilDrained(group)
-  assert.deepEqual((await list(group, '--all')).states, { redriven: 2, dropped: 3 })
+  assert.deepEqual((await list(group, '--all')).states, { redriven: 3, dropped: 4 })
   assert.deepEqual(await readAll(group, group.output), [])
   const why = (await readAll(group, group.retries)).map(({ headers }) => headerText(headers, 'dropped'))
-  assert.deepEqual(why, [undefined, undefined, 'obsolete', 'by hand', 'by hand', undefined])
+  assert.deepEqual(why, [
+    undefined,
+    undefined,
+    undefined,
+    'obsolete',
+    'by hand',
+    'by hand',
+    'by hand',
+    undefined,
+  ])
 })
 
 test('a letter can be looked at, whatever is in it, and what is under way is told', async (t) => {
@@ -317,6 +333,13 @@ test('what cannot be is refused with a sentence', async (t) => {
   for (const [command, flags, sentence] of refusals) {
     assert.throws(() => readDlqPlan(command, flags), sentence)
   }
+})
+
+test('a table is as long as it has to be', () => {
+  const letter = { group: 'validator', position: 'validator.dlq/0/1', whenMs: 0, reason: 'no', state: 'open' }
+  const one = { ...letter, attempts: 1, redrives: 0, bytes: 3 } as DeadLetterSummary
+  const table = formatLetters(Array.from({ length: 200_000 }, () => one))
+  assert.equal(table.split('\n').length, 200_002)
 })
 
 test('nothing that could control a terminal is printed', () => {

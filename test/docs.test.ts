@@ -336,7 +336,15 @@ async function preparePipeline(
   await Promise.all([producer.connect(), admin.connect()])
 
   const source = `${ordersRaw.name}/0/0`
-  const record = { topic: ordersRaw.name, partition: 0, offset: 0, readOffset: 0, timestampMs: 0, source }
+  const record = {
+    topic: ordersRaw.name,
+    partition: 0,
+    offset: 0,
+    readOffset: 0,
+    timestampMs: 0,
+    readTimestampMs: 0,
+    source,
+  }
   const broken = {
     ...record,
     isDone: false,

@@ -7,10 +7,16 @@ import { test } from 'node:test'
 import type { Message } from 'kafkajs'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { migrateDatabase, openDatabase } from '../lib/database.ts'
-import { decodeRecord } from '../lib/deadLetters.ts'
 import { fetchLag } from '../lib/groupLag.ts'
 import { createLogger } from '../lib/log.ts'
-import { formatPosition, headerText, parsePosition, type RawRecord, SOURCE_HEADER } from '../lib/record.ts'
+import {
+  decodeRecord,
+  formatPosition,
+  headerText,
+  parsePosition,
+  type RawRecord,
+  SOURCE_HEADER,
+} from '../lib/record.ts'
 import type { TopicRecord } from '../lib/topicReader.ts'
 import type { GroupName, Topic, TopicTable } from '../lib/topics.ts'
 import { splitIntoSends } from '../lib/transaction.ts'
@@ -67,6 +73,7 @@ function isUsable(
     partition,
     offset,
     readOffset: offset,
+    readTimestampMs: timestampMs,
     isDone: false,
     source,
     timestampMs,

@@ -42,7 +42,10 @@ test('each record of both inputs comes out once, in the partition and the order 
   }
   assert.equal(processor.counters.in, 600)
   assert.equal(processor.counters.out.get(group.output.name), 600)
-  assert.deepEqual({ ...processor.status, lag: 0 }, { state: 'running', tasks: [0, 1], lag: 0 })
+  assert.deepEqual(
+    { ...processor.status, lag: 0 },
+    { state: 'running', tasks: [0, 1], lag: 0, queued: 0, paused: [] },
+  )
 })
 
 test('a megabyte of input that grows fourfold comes out whole', async (t) => {

@@ -76,7 +76,12 @@ for (const [when, breakIt] of Object.entries(BREAKS)) {
 test('one poison record among five hundred is found, set aside as it came, and holds nobody up', async (t) => {
   const group = await testGroup(t, { PARTITIONS: '1' })
   const wanted = ids('order', 500)
-  const messages = wanted.map((id) => ({ ...toMessage({ id }), headers: { trace: `of ${id}` } }))
+  const sentMs = String(Date.now() - 60_000)
+  const messages = wanted.map((id) => ({
+    ...toMessage({ id }),
+    timestamp: sentMs,
+    headers: { trace: `of ${id}` },
+  }))
   await send(group, group.first, 0, messages)
   let calls = 0
   const processor = startProcessor(t, group, {
@@ -103,6 +108,7 @@ test('one poison record among five hundred is found, set aside as it came, and h
     topic: group.first.name,
     partition: '0',
     offset: '333',
+    timestamp: sentMs,
     reason: 'processing failed: cannot read this',
     attempts: '1',
   })

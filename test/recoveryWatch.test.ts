@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { recoveryMs } from '../lib/recoveryWatch.ts'
 
-const looks = (...behind: [atMs: number, isBehind: boolean][]) =>
-  behind.map(([atMs, isBehind]) => ({ atMs, behind: isBehind ? ['payment'] : [] }))
+const looks = (...seen: [atMs: number, isStalled: boolean][]) =>
+  seen.map(([atMs, isStalled]) => ({ atMs, stalled: isStalled ? ['payment'] : [] }))
 
-test('recovery is told by the first look after which nobody was behind any more', () => {
+test('recovery is told by the first look after which nobody stood still any more', () => {
   const seen = looks([0, true], [500, false], [1_000, true], [1_500, false], [2_000, true], [2_500, false])
   assert.equal(recoveryMs(seen, 700, 3_000), 1_800)
 })

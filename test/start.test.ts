@@ -93,6 +93,17 @@ describe('npm start', () => {
     for (const pid of children) assert.throws(() => process.kill(pid, 0), `process ${pid} is left`)
   })
 
+  it('is not outlived by a script that was still starting, and ends when its terminal is closed', async (t) => {
+    const env = await testEnvironment(t)
+    const [orphan, hungUp] = [runScript(t, 'validator', env), runScript(t, 'validator', env)]
+    // As if we were gone: before it has read a line of its script.
+    orphan.child.disconnect()
+    await until('it is at work', () => hungUp.lines.some((line) => /waiting/.test(line)))
+    hungUp.child.kill('SIGHUP')
+    await until('both end by themselves', () => orphan.child.exitCode === 0 && hungUp.child.exitCode === 0)
+    assert.match(hungUp.lines.join('\n'), /SIGHUP: finishing/)
+  })
+
   it('refuses flags that make no sense', async (t) => {
     const env = await testEnvironment(t)
     const { child, lines } = runScript(t, 'start', env, ['--orders', 'many'])

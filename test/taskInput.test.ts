@@ -2,6 +2,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Batch } from 'kafkajs'
+import type { DeadLetterSummary } from '../lib/deadLetterQueue.ts'
+import { toDeadLetter } from '../lib/deadLetters.ts'
+import { DedupeWindow } from '../lib/dedupeWindow.ts'
+import { redrive } from '../lib/dlqSettle.ts'
+import type { OrderPlaced } from '../lib/events.ts'
+import type { RawRecord } from '../lib/record.ts'
 import { PAUSE_ABOVE_BYTES, PAUSE_ABOVE_RECORDS, TaskInput } from '../lib/taskInput.ts'
 
 /** A log in which some offsets hold nothing to be seen: control records and aborted ones. */
@@ -138,6 +144,14 @@ test('it is full by number and by bytes, and has room again only well below', ()
   assert.ok(input.isFull && !input.hasRoom)
   input.shift(9)
   assert.ok(!input.isFull && input.hasRoom)
+
+  const headers = { trace: Buffer.alloc(PAUSE_ABOVE_BYTES / 8), empty: null }
+  input.reset(0, 0)
+  const messages = upTo(9).map((offset) => ({ ...toMessage(offset, Buffer.alloc(1)), headers }))
+  assert.ok(input.take(toBatch(0, 9, 9, messages)))
+  assert.ok(input.isFull && !input.hasRoom, 'headers count')
+  input.shift(9)
+  assert.ok(!input.isFull && input.hasRoom)
 })
 
 test('a redriven record counts under the position that it had at first, and settles the letter that it names', () => {
@@ -171,4 +185,58 @@ test('a redriven record counts under the position that it had at first, and sett
       ['validator.retry/1/6', 7],
     ],
   )
+})
+
+/** The headers of a record's dead letter once it is redriven. */
+function headersOfRedrive(record: Partial<RawRecord>) {
+  const raw = {
+    topic: 'orders.raw',
+    partition: 1,
+    offset: 77,
+    source: 'orders.raw/1/77',
+    key: null,
+    value: Buffer.from('x'),
+    headers: {},
+    ...record,
+  }
+  const { key, value, headers } = toDeadLetter('validator.dlq', raw as RawRecord, 'failed')
+  const letter = { position: 'validator.dlq/1/5', redrives: 0 } as DeadLetterSummary
+  const read = { offset: 5, timestampMs: 0, key, value, headers }
+  return redrive(letter, read as Parameters<typeof redrive>[1]).headers
+}
+
+function takeFromRetryTopic(headers: object, sentMs: number): RawRecord {
+  const input = new TaskInput('validator.retry', 1, 'validator.dlq')
+  const message = { ...toMessage(0, Buffer.alloc(1)), timestamp: String(sentMs), headers }
+  assert.ok(input.take(toBatch(0, 1, 1, [message])))
+  return input.shift(1)[0]!
+}
+
+const HOUR_MS = 3_600_000
+
+test('a redriven record has the time that it had at first, through every letter, and from nobody else', () => {
+  const [firstMs, secondMs, thirdMs] = [1_795_000_000_000, 1_795_000_060_000, 1_795_000_120_000]
+  const forged = { timestamp: Buffer.from('1') }
+  const once = takeFromRetryTopic(headersOfRedrive({ timestampMs: firstMs, headers: forged }), secondMs)
+  assert.deepEqual([once.timestampMs, once.readTimestampMs], [firstMs, secondMs])
+  const twice = takeFromRetryTopic(headersOfRedrive(once), thirdMs)
+  assert.deepEqual([twice.timestampMs, twice.readTimestampMs], [firstMs, thirdMs])
+
+  assert.equal(takeFromRetryTopic(forged, secondMs).timestampMs, secondMs, 'it names no letter')
+  const headers = headersOfRedrive({ timestampMs: firstMs })
+  for (const timestamp of ['', 'soon', '-1', '9'.repeat(16), String(thirdMs)]) {
+    assert.equal(takeFromRetryTopic({ ...headers, timestamp }, secondMs).timestampMs, secondMs, timestamp)
+  }
+})
+
+test('a redriven record in a backlog does not make the window forget what the backlog repeats', () => {
+  const window = new DedupeWindow({ maxOrders: 1_000, maxAgeMs: HOUR_MS })
+  const placed = (orderId: string) =>
+    ({ orderId, customerId: 'c-1', currency: 'EUR', total: 1, items: [] }) as unknown as OrderPlaced
+  const nowMs = 1_795_000_000_000
+  const behindMs = nowMs - 2 * HOUR_MS
+  assert.equal(window.admit(placed('a'), 'orders.raw/1/76', behindMs), 'first')
+  const redriven = takeFromRetryTopic(headersOfRedrive({ timestampMs: behindMs }), nowMs)
+  assert.equal(window.admit(placed('x'), redriven.source, redriven.timestampMs), 'first')
+  assert.equal(window.admit(placed('a'), 'orders.raw/1/78', behindMs + 1_000), 'duplicate')
 })

@@ -12,6 +12,8 @@
  *   --report FILE writes the report as Markdown        --keep        keeps state and logs also when all went well
  */
 import { writeFile } from 'node:fs/promises'
+import { CLUSTER_SIZES } from '../infra/kafkaState.ts'
+import { parseConfig } from '../kafkaConfig.ts'
 import { ConfigurationError } from '../lib/errors.ts'
 import { formatReport, formatSchedule } from '../lib/faultReportText.ts'
 import { runFaults } from '../lib/faultRun.ts'
@@ -38,7 +40,7 @@ await runMain(
   'Puts a pipeline of its own under faults and audits it.',
   FLAGS,
   async (service, flags) => {
-    const { config, log, signal } = service
+    const { log, signal } = service
     const seconds = readWhole('seconds', flags.seconds, 60, 10, 86_400)
     const shape = {
       seconds,
@@ -46,8 +48,15 @@ await runMain(
       faults: readWhole('faults', flags.faults, Math.round((seconds * 1_000) / MS_PER_FAULT), 0, seconds),
       brokers: readWhole('brokers', flags.brokers, 1, 1, 3),
     }
+    if (!CLUSTER_SIZES.includes(shape.brokers)) {
+      throw new ConfigurationError(
+        `--brokers ${flags.brokers} is not usable: it takes ${CLUSTER_SIZES.join(' or ')}`,
+      )
+    }
     if (flags.plan) {
-      console.log(formatSchedule(planFaults({ ...shape, sessionTimeoutMs: config.kafka.sessionTimeoutMs })))
+      console.log(
+        formatSchedule(planFaults({ ...shape, sessionTimeoutMs: parseConfig({}).kafka.sessionTimeoutMs })),
+      )
       return
     }
     const report = await runFaults({

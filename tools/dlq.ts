@@ -54,8 +54,8 @@ async function ask(question: string, signal: AbortSignal): Promise<boolean> {
   try {
     return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `, { signal })).trim())
   } catch (error) {
-    // Interrupted is not yes.
-    if (signal.aborted) return false
+    // Ctrl-C, Ctrl-D and a signal are no yes.
+    if ((error as Error).name === 'AbortError') return false
     throw error
   } finally {
     terminal.close()

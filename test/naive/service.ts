@@ -5,6 +5,8 @@ import { createLogger } from '../../lib/log.ts'
 import { formatPosition, type Outgoing, SOURCE_HEADER } from '../../lib/record.ts'
 import type { GroupName, Topic } from '../../lib/topics.ts'
 
+const STOP_DEADLINE_MS = 10_000
+
 export interface NaiveWork<Event> {
   input: Topic<Event>
   handle(event: Event): Promise<Outgoing>
@@ -29,8 +31,11 @@ export async function runNaively<Event>(
   const kafka = new Kafka({ clientId: group, brokers, logLevel: logLevel.ERROR, retry: { retries: 20 } })
   const producer = kafka.producer({ allowAutoTopicCreation: false })
   const consumer = kafka.consumer({ groupId: config.topicPrefix + group, sessionTimeout: sessionTimeoutMs })
-  const stop = () =>
+  const stop = () => {
+    // What it has not finished by then is lost.
+    setTimeout(() => process.exit(), STOP_DEADLINE_MS).unref()
     void Promise.all([consumer.disconnect(), producer.disconnect()]).then(() => process.exit())
+  }
   process.once('SIGTERM', stop)
   process.once('disconnect', stop)
   // Somebody starts it again.

@@ -147,13 +147,13 @@ function untilOutcomesSince(sinceMs: number): Promise<void> {
   )
 }
 
-/** Waits until nobody has been behind for some looks, from a time on. */
+/** Waits until nobody has stood still for some looks, from a time on. */
 async function untilCalm(watch: RecoveryWatch, sinceMs: number): Promise<void> {
   const isCalm = () => {
     const last = watch.looks.filter(({ atMs }) => atMs >= sinceMs).slice(-CALM_LOOKS)
-    return last.length === CALM_LOOKS && last.every(({ behind }) => behind.length === 0)
+    return last.length === CALM_LOOKS && last.every(({ stalled }) => stalled.length === 0)
   }
-  await until('nobody is behind', isCalm, 90_000, POLL_MS)
+  await until('nobody stands still', isCalm, 90_000, POLL_MS)
 }
 
 async function endure(t: TestContext, outage: Outage): Promise<void> {

@@ -6,13 +6,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Admin } from 'kafkajs'
-import { kafkaClasspath } from '../infra/kafka.ts'
-import { type KafkaCluster, startKafkaCluster } from '../infra/kafkaCluster.ts'
-import { findJava } from '../infra/kafkaJars.ts'
-import { run } from '../infra/serverProcess.ts'
-import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
-import { ended } from '../lib/childProcesses.ts'
-import { createLogger } from '../lib/log.ts'
+import { kafkaClasspath } from '../../infra/kafka.ts'
+import { type KafkaCluster, startKafkaCluster } from '../../infra/kafkaCluster.ts'
+import { findJava } from '../../infra/kafkaJars.ts'
+import { run } from '../../infra/serverProcess.ts'
+import { type Config, createKafka, ensureTopics, parseConfig } from '../../kafkaConfig.ts'
+import { ended } from '../../lib/childProcesses.ts'
+import { createLogger } from '../../lib/log.ts'
 import {
   READ_ALL_POLL_MS,
   type RunningScript,
@@ -21,7 +21,7 @@ import {
   runScript,
   testEnvironment,
   until,
-} from './harness.ts'
+} from '../harness.ts'
 
 const POLL_MS = 100
 
