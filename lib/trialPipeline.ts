@@ -184,7 +184,8 @@ export class TrialPipeline {
     const { child } = this.#end(id)
     await stopScript(child)
     const status = await ended(child)
-    if (status !== 0) this.unaskedEnds.push({ id, status })
+    // By the signal itself: it had only begun, and had nothing in hand.
+    if (status !== 0 && status !== 'SIGTERM') this.unaskedEnds.push({ id, status })
   }
 
   /**

@@ -171,10 +171,11 @@ test('a signal that comes twice, from the terminal and from npm, reaches the scr
     output += chunk
   })
   await until('the script waits', async () => output.includes('wait'))
+  const closed = once(child, 'close')
   child.kill('SIGTERM')
   await sleep(50)
   child.kill('SIGTERM')
-  assert.deepEqual(await once(child, 'close'), [0, null])
+  assert.deepEqual(await closed, [0, null])
   assert.match(output, /signals 1\n$/)
 })
 
