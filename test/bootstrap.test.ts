@@ -28,12 +28,13 @@ else symlinkSync(${JSON.stringify(join(ROOT, 'node_modules', 'tsx'))}, join('nod
 
 const SCRIPT = `
 const value: string[] = process.argv.slice(2)
-console.log(JSON.stringify(value))
 if (value[0] === 'wait') {
   let signals = 0
   process.on('SIGTERM', () => { signals += 1; setTimeout(() => { console.log('signals', signals); process.exit(0) }, 200) })
   setInterval(() => {}, 1000)
 } else process.exitCode = 7
+// Last, so that whoever has read it finds the handlers in place.
+console.log(JSON.stringify(value))
 `
 
 interface Project {

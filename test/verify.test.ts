@@ -52,15 +52,17 @@ test('no false alarm beside a pipeline at work, and none when it has drained', a
   const services = ['validator', 'inventoryService', 'paymentService'].map((name) => runScript(t, name, env))
   const producer = runScript(t, 'producer', env, ['--rate', '150'])
   let busyLooks = 0
+  let placedBefore = 0
   await until(
-    'two looks at orders under way',
+    'three looks, with orders coming in and going through between them',
     async () => {
       const report = await lookPatiently(config, log)
       if (!report) return false
       assert.deepEqual(failuresOf(report), [])
-      const { underWay, wentThrough } = report.totals
-      if (underWay > 0 && wentThrough > 0) busyLooks++
-      return busyLooks >= 2
+      const { placed, wentThrough } = report.totals
+      if (placed > placedBefore && wentThrough > 0) busyLooks++
+      placedBefore = placed
+      return busyLooks >= 3
     },
     90_000,
   )
