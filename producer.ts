@@ -28,6 +28,7 @@ import { formatDuration, Progress } from './lib/progress.ts'
 import { type Catalogue, registerAll } from './lib/registration.ts'
 import { runMain, type Service } from './lib/service.ts'
 import { createSimulator } from './lib/simulator.ts'
+import { formatCount } from './lib/text.ts'
 
 const RATE_CHECK_MS = 500
 
@@ -90,7 +91,7 @@ async function replay(run: Run, { file, tempo }: Source<'file'>): Promise<number
   const survey = await surveyFile(file)
   const { products, customers } = survey.catalogue
   log.info(
-    `${format(survey.records)} orders in ${format(survey.lines)} lines, ${format(products.length)} products, ${format(customers.length)} customers`,
+    `${formatCount(survey.records)} orders in ${formatCount(survey.lines)} lines, ${formatCount(products.length)} products, ${formatCount(customers.length)} customers`,
   )
   await register(run, survey.catalogue)
 
@@ -144,15 +145,15 @@ function followEnvironment(pace: Pace, { log, onClose }: Service): void {
 }
 
 function reportEachSecond({ service, counts, plan }: Run, pace: Pace | undefined): void {
-  const of = Number.isFinite(plan.orders) ? ` of ${format(plan.orders)}` : ''
+  const of = Number.isFinite(plan.orders) ? ` of ${formatCount(plan.orders)}` : ''
   let before = 0
   const timer = setInterval(() => {
     if (counts.placed === before) return
     const owed = pace?.owed(performance.now()) ?? 0
     // What a second brings is on its way.
-    const behind = pace && owed > pace.ratePerSecond ? `  behind ${format(owed)}` : ''
+    const behind = pace && owed > pace.ratePerSecond ? `  behind ${formatCount(owed)}` : ''
     service.log.info(
-      `placed ${format(counts.placed - before)}/s  total ${format(counts.placed)}${of}${behind}`,
+      `placed ${formatCount(counts.placed - before)}/s  total ${formatCount(counts.placed)}${of}${behind}`,
     )
     before = counts.placed
   }, 1_000)
@@ -163,21 +164,17 @@ function summarise({ plan, counts, service }: Run, seconds: number): void {
   const { placed, givenUp } = counts
   const bad = Object.fromEntries([...counts.bad].sort())
   if (givenUp > 0) {
-    service.log.warn(`${format(givenUp)} more were made, and given up before Kafka acknowledged them`)
+    service.log.warn(`${formatCount(givenUp)} more were made, and given up before Kafka acknowledged them`)
   }
   if (plan.json) {
     console.log(JSON.stringify({ placed, bad, seconds: Math.round(seconds * 1_000) / 1_000 }))
     return
   }
-  const kinds = Object.entries(bad).map(([kind, count]) => `${kind} ${format(count)}`)
+  const kinds = Object.entries(bad).map(([kind, count]) => `${kind} ${formatCount(count)}`)
   const listed = kinds.length > 0 ? `, of them bad: ${kinds.join(', ')}` : ''
-  console.log(`placed ${format(placed)} orders in ${formatDuration(seconds * 1_000)}${listed}`)
+  console.log(`placed ${formatCount(placed)} orders in ${formatDuration(seconds * 1_000)}${listed}`)
 }
 
 function describeRate({ ratePerSecond }: Pace): string {
-  return ratePerSecond === 0 ? '0/s (paused)' : `${format(ratePerSecond)}/s`
-}
-
-function format(count: number): string {
-  return count.toLocaleString('en-GB')
+  return ratePerSecond === 0 ? '0/s (paused)' : `${formatCount(ratePerSecond)}/s`
 }

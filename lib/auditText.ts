@@ -1,5 +1,6 @@
 import type { AuditReport, CheckResult } from './auditReport.ts'
 import { formatMoney } from './money.ts'
+import { formatCount } from './text.ts'
 
 const GREEN = 32
 const RED = 31
@@ -12,14 +13,15 @@ export function formatAudit(report: AuditReport, color: boolean): string {
   const lines = [`   ${'check'.padEnd(width)}  ${'looked at'.padStart(12)}  ${'found'.padStart(9)}`]
   for (const check of report.checks) {
     const { guarantee, name, lookedAt, found } = check
-    const cells = `${guarantee}  ${name.padEnd(width)}  ${count(lookedAt).padStart(12)}  ${count(found).padStart(9)}`
+    const cells = `${guarantee}  ${name.padEnd(width)}  ${formatCount(lookedAt).padStart(12)}  ${formatCount(found).padStart(9)}`
     lines.push(`${cells}  ${paint(verdictOf(check), colorOf(check))}`)
     if (check.skipped) lines.push(`     ${check.skipped}`)
     if (check.note) lines.push(`     ${check.note}`)
     for (const { id, what, seen } of check.offenders) {
       lines.push(`     ${paint(id, RED)}: ${what}${seen.length > 0 ? `  (${seen.join(', ')})` : ''}`)
     }
-    if (found > check.offenders.length) lines.push(`     and ${count(found - check.offenders.length)} more`)
+    if (found > check.offenders.length)
+      lines.push(`     and ${formatCount(found - check.offenders.length)} more`)
   }
   lines.push('', ...summaryOf(report))
   const verdict = report.ok ? paint('PASS', GREEN) : paint('FAIL', RED)
@@ -46,10 +48,10 @@ function summaryOf({ totals, records, rows, seconds, drained }: AuditReport): st
   const { placed, validated, rejected, wentThrough, underWay, deadLettersOpen } = totals
   const { lost, duplicated, chargedTwice } = totals
   return [
-    `${count(read)} records and ${count(rows)} rows in ${seconds.toFixed(1)} s`,
-    `placed ${count(placed)}, validated ${count(validated)}, rejected ${count(rejected)}, reserved and authorised ${count(wentThrough)}`,
-    `${drained ? 'drained' : `under way ${count(underWay)}`}, open dead letters ${count(deadLettersOpen)}`,
-    `lost ${count(lost)}, duplicated ${count(duplicated)}, charged twice ${count(chargedTwice)}`,
+    `${formatCount(read)} records and ${formatCount(rows)} rows in ${seconds.toFixed(1)} s`,
+    `placed ${formatCount(placed)}, validated ${formatCount(validated)}, rejected ${formatCount(rejected)}, reserved and authorised ${formatCount(wentThrough)}`,
+    `${drained ? 'drained' : `under way ${formatCount(underWay)}`}, open dead letters ${formatCount(deadLettersOpen)}`,
+    `lost ${formatCount(lost)}, duplicated ${formatCount(duplicated)}, charged twice ${formatCount(chargedTwice)}`,
     `validated ${money(totals.validatedMinor)}, authorised ${money(totals.authorisedMinor)}, captured ${money(totals.capturedMinor)}`,
   ]
 }
@@ -57,8 +59,4 @@ function summaryOf({ totals, records, rows, seconds, drained }: AuditReport): st
 function money(amounts: Record<string, number>): string {
   const parts = Object.entries(amounts).map(([currency, amountMinor]) => formatMoney(amountMinor, currency))
   return parts.length === 0 ? 'nothing' : parts.join(' + ')
-}
-
-function count(number: number): string {
-  return number.toLocaleString('en-GB')
 }

@@ -1,6 +1,8 @@
 /** What `npm run dlq` prints. Bytes of others go to a terminal here: nothing in them may control it. */
+
 import { isUtf8 } from 'node:buffer'
 import type { DeadLetterSummary, LetterState } from './deadLetterQueue.ts'
+import { formatCount } from './text.ts'
 import type { TopicRecord } from './topicReader.ts'
 
 const MAX_TEXT_LENGTH = 4_000
@@ -64,7 +66,7 @@ export function formatLetters(listed: readonly DeadLetterSummary[], width?: numb
     printable(letter.order ?? '-').slice(0, 64),
     String(letter.attempts),
     String(letter.redrives),
-    letter.bytes.toLocaleString('en-GB'),
+    formatCount(letter.bytes),
     letter.state,
     printable(letter.reason),
   ])
@@ -82,12 +84,12 @@ export function formatLetters(listed: readonly DeadLetterSummary[], width?: numb
 /** How many there are, of which kinds, in words. */
 export function formatSummary(summary: QueueSummary, shown: number): string {
   if (summary.total === 0) return 'no dead letters\n'
-  const states = Object.entries(summary.states).map(([state, number]) => `${count(number)} ${state}`)
-  const more = summary.total > shown ? ` (the last ${count(shown)} are listed, --limit lists more)` : ''
+  const states = Object.entries(summary.states).map(([state, number]) => `${formatCount(number)} ${state}`)
+  const more = summary.total > shown ? ` (the last ${formatCount(shown)} are listed, --limit lists more)` : ''
   const kinds = summary.kinds.slice(0, 20)
   const width = Math.max(...kinds.map(({ group }) => group.length))
   const lines = kinds.map(
-    (entry) => `  ${entry.group.padEnd(width)}  ${count(entry.letters).padStart(9)}  ${entry.kind}\n`,
+    (entry) => `  ${entry.group.padEnd(width)}  ${formatCount(entry.letters).padStart(9)}  ${entry.kind}\n`,
   )
   return `${lettersOf(summary.total)}: ${states.join(', ')}${more}\n${lines.join('')}`
 }
@@ -110,18 +112,18 @@ export function formatLetter(letter: DeadLetterSummary, { key, value, headers }:
     return rows.map(([name, text]) => `${indent}${name.padEnd(width)}  ${text}\n`).join('')
   }
   const body = value === null ? '  (none)\n' : formatValue(value)
-  return `${table(fields, '')}headers\n${table(ofHeaders, '  ')}value, ${count(value?.length ?? 0)} bytes\n${body}`
+  return `${table(fields, '')}headers\n${table(ofHeaders, '  ')}value, ${formatCount(value?.length ?? 0)} bytes\n${body}`
 }
 
 function formatValue(value: Buffer): string {
   if (!isUtf8(value)) {
     const left = value.length - MAX_HEX_BYTES
-    return `${hexDump(value.subarray(0, MAX_HEX_BYTES))}${left > 0 ? `  and ${count(left)} bytes more\n` : ''}`
+    return `${hexDump(value.subarray(0, MAX_HEX_BYTES))}${left > 0 ? `  and ${formatCount(left)} bytes more\n` : ''}`
   }
   const text = value.toString()
   const lines = text.slice(0, MAX_TEXT_LENGTH).split('\n')
   const left = text.length - MAX_TEXT_LENGTH
-  const more = left > 0 ? `  and ${count(left)} characters more (--json has all)\n` : ''
+  const more = left > 0 ? `  and ${formatCount(left)} characters more (--json has all)\n` : ''
   return `${lines.map((line) => `  ${printable(line)}\n`).join('')}${more}`
 }
 
@@ -151,7 +153,7 @@ export function summaryToJson(letter: DeadLetterSummary): object {
 
 function bytesAsText(bytes: Buffer): string {
   const text = isUtf8(bytes) ? printable(bytes.toString()) : `0x${bytes.toString('hex')}`
-  return text.length > 200 ? `${text.slice(0, 200)}… (${count(bytes.length)} bytes)` : text
+  return text.length > 200 ? `${text.slice(0, 200)}… (${formatCount(bytes.length)} bytes)` : text
 }
 
 /** Without anything that a terminal would obey: escape sequences, changes of direction. */
@@ -172,9 +174,5 @@ function hexDump(bytes: Buffer): string {
 }
 
 export function lettersOf(number: number): string {
-  return `${count(number)} dead letter${number === 1 ? '' : 's'}`
-}
-
-function count(number: number): string {
-  return number.toLocaleString('en-GB')
+  return `${formatCount(number)} dead letter${number === 1 ? '' : 's'}`
 }

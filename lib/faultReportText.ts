@@ -1,14 +1,15 @@
 import type { FaultReport, ReportedFault } from './faultReport.ts'
 import type { Fault } from './faultSchedule.ts'
+import { formatCount, formatSeconds } from './text.ts'
 
 /** The schedule as a table, a line for each fault. */
 export function formatSchedule(faults: readonly Fault[]): string {
   const rows = faults.map(({ number, atMs, kind, target, point, forMs, isApart }) => [
     String(number),
-    seconds(atMs),
+    formatSeconds(atMs),
     kind,
     point ? `${target} at ${point}` : target,
-    seconds(forMs),
+    formatSeconds(forMs),
     isApart ? 'apart' : '',
   ])
   return toTable(['fault', 'at', 'kind', 'target', 'for', ''], rows)
@@ -24,20 +25,21 @@ export function formatReport(report: FaultReport): string {
     '',
     `\`${commandOf(report)}\``,
     '',
-    report.ok
-      ? `**Passed**: ${totals.lost} lost, ${totals.duplicated} duplicated, ${totals.chargedTwice} charged twice.`
-      : `**Failed**: ${totals.lost} lost, ${totals.duplicated} duplicated, ${totals.chargedTwice} charged twice.`,
+    `**${report.ok ? 'Passed' : 'Failed'}**: ${totals.lost} lost, ${totals.duplicated} duplicated, ${totals.chargedTwice} charged twice.`,
     ...report.failures.map((failure) => `- ${failure}`),
     '',
     toTable(
       ['', ''],
       [
         ['faults', `${applied} of ${report.faults.length} planned, ${kindsOf(report)} kinds`],
-        ['orders placed', count(totals.placed)],
-        ['validated, rejected', `${count(totals.validated)}, ${count(totals.rejected)}`],
-        ['reserved and paid for', count(totals.wentThrough)],
-        ['drained after the load', drainedMs === null ? 'not by the deadline' : seconds(drainedMs)],
-        ['records and rows audited', `${count(sum(Object.values(audit.records)))}, ${count(audit.rows)}`],
+        ['orders placed', formatCount(totals.placed)],
+        ['validated, rejected', `${formatCount(totals.validated)}, ${formatCount(totals.rejected)}`],
+        ['reserved and paid for', formatCount(totals.wentThrough)],
+        ['drained after the load', drainedMs === null ? 'not by the deadline' : formatSeconds(drainedMs)],
+        [
+          'records and rows audited',
+          `${formatCount(sum(Object.values(audit.records)))}, ${formatCount(audit.rows)}`,
+        ],
       ],
     ),
     '',
@@ -53,8 +55,8 @@ export function formatReport(report: FaultReport): string {
       ['check', 'looked at', 'found', ''],
       audit.checks.map(({ name, lookedAt, found, ok, skipped }) => [
         name,
-        count(lookedAt),
-        count(found),
+        formatCount(lookedAt),
+        formatCount(found),
         skipped ? `not made: ${skipped}` : ok ? 'PASS' : 'FAIL',
       ]),
     ),
@@ -71,8 +73,8 @@ function formatRecoveries({ kinds }: FaultReport): string {
     kind,
     String(applied),
     String(recoveriesMs.length + notRecovered),
-    recoveryP50Ms === null ? '-' : seconds(recoveryP50Ms),
-    recoveryMaxMs === null ? '-' : seconds(recoveryMaxMs),
+    recoveryP50Ms === null ? '-' : formatSeconds(recoveryP50Ms),
+    recoveryMaxMs === null ? '-' : formatSeconds(recoveryMaxMs),
     notRecovered > 0 ? `${notRecovered} not before the next burst` : '',
   ])
   return toTable(['kind', 'faults', 'apart', 'p50', 'max', ''], rows)
@@ -82,11 +84,11 @@ function faultRow(fault: ReportedFault): string[] {
   const { number, startedMs, healedMs, kind, target, point, wasApplied, note, recoveryMs } = fault
   return [
     String(number),
-    seconds(startedMs),
-    wasApplied ? seconds(healedMs) : '-',
+    formatSeconds(startedMs),
+    wasApplied ? formatSeconds(healedMs) : '-',
     kind,
     point ? `${target} at ${point}` : target,
-    recoveryMs === undefined ? '' : recoveryMs === null ? 'not seen' : seconds(recoveryMs),
+    recoveryMs === undefined ? '' : recoveryMs === null ? 'not seen' : formatSeconds(recoveryMs),
     [wasApplied ? '' : 'not applied', note ?? ''].filter(Boolean).join(': '),
   ]
 }
@@ -112,14 +114,6 @@ function toTable(head: readonly string[], rows: readonly (readonly string[])[]):
   return [line(head), `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|`, ...rows.map(line)].join(
     '\n',
   )
-}
-
-function count(number: number): string {
-  return number.toLocaleString('en-GB')
-}
-
-function seconds(ms: number): string {
-  return `${(ms / 1_000).toFixed(1)} s`
 }
 
 function sum(numbers: readonly number[]): number {

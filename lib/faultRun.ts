@@ -12,6 +12,7 @@ import { fetchLag, fetchPositions, type WorkingGroup, workingGroups } from './gr
 import { LiveTable } from './liveTable.ts'
 import type { Logger } from './log.ts'
 import { RecoveryWatch } from './recoveryWatch.ts'
+import { formatSeconds } from './text.ts'
 import { auditTrial } from './trialAudit.ts'
 import { TrialPipeline } from './trialPipeline.ts'
 
@@ -197,8 +198,4 @@ class FaultRun {
 /** What is put to the test; the simulator, the gateway and analytics are what they are. */
 function isService(name: string): boolean {
   return (SERVICES as readonly string[]).includes(name)
-}
-
-function formatSeconds(ms: number): string {
-  return `${(ms / 1_000).toFixed(1)} s`
 }

@@ -1,5 +1,6 @@
 import { formatMoney } from './money.ts'
 import type { Figures } from './tally.ts'
+import { formatCount } from './text.ts'
 
 const REDRAW_MS = 500
 /** In a pipe a line now and then is enough, and only when something has changed. */
@@ -73,7 +74,7 @@ export class LiveTable {
 export function summaryRows(figures: Figures, rates: RateMeter): [string, string][] {
   const row = (name: string, count: number): [string, string] => {
     const perSecond = rates.rate(name, count)
-    return [name, `${count.toLocaleString('en-GB')}${perSecond > 0 ? ` (${perSecond}/s)` : ''}`]
+    return [name, `${formatCount(count)}${perSecond > 0 ? ` (${perSecond}/s)` : ''}`]
   }
   const revenue = Object.entries(figures.revenueMinor).map(([currency, minor]) =>
     formatMoney(minor, currency),

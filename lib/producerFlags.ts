@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { ConfigurationError } from './errors.ts'
+import { readNumberFlag } from './numberFlag.ts'
 
 export const PRODUCER_FLAGS = {
   seed: { type: 'string' },
@@ -41,13 +42,8 @@ export function readPlan(values: ProducerFlagValues): ProducerPlan {
   const refuse = (sentence: string): never => {
     throw new ConfigurationError(sentence)
   }
-  const number = (flag: string, text: string, min: number, max: number, whole: boolean): number => {
-    const value = text.trim() === '' ? Number.NaN : Number(text)
-    if (value >= min && value <= max && (!whole || Number.isInteger(value))) return value
-    return refuse(
-      `--${flag} ${text} is not usable: it takes a ${whole ? 'whole ' : ''}number from ${min} to ${max}`,
-    )
-  }
+  const number = (flag: string, text: string, min: number, max: number, isWhole: boolean) =>
+    readNumberFlag(flag, text, { min, max, isWhole })
 
   if (max && rate !== undefined) refuse('--max and --rate contradict each other: give one of them')
   if (speed !== undefined && file === undefined) refuse('--speed says how fast to replay: it needs --file')

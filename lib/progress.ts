@@ -1,3 +1,5 @@
+import { formatCount } from './text.ts'
+
 /** How a long job goes, on a terminal as a bar that is drawn again, else as a plain line every two seconds. */
 export interface ProgressOptions {
   total: number
@@ -60,8 +62,8 @@ export class Progress {
     const rate = (done / elapsedMs) * 1_000
     const text = [
       `${Math.floor(share * 100)} %`,
-      `${format(done)} of ${format(total)} ${unit}`,
-      `${format(Math.round(rate))}/s`,
+      `${formatCount(done)} of ${formatCount(total)} ${unit}`,
+      `${formatCount(Math.round(rate))}/s`,
       isLast ? `in ${formatDuration(elapsedMs)}` : `${formatDuration(estimateMs)} left`,
     ].join('  ')
     if (!output.isTTY) {
@@ -78,10 +80,6 @@ export class Progress {
     const bar = `${'█'.repeat(filled)}${'░'.repeat(width - filled)}`
     return this.#options.color ? `\u001b[36m${bar}\u001b[0m` : bar
   }
-}
-
-function format(count: number): string {
-  return count.toLocaleString('en-GB')
 }
 
 /** '4 s', '2 min 5 s', '3 h 12 min'. */

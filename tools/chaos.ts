@@ -18,6 +18,7 @@ import { ConfigurationError } from '../lib/errors.ts'
 import { formatReport, formatSchedule } from '../lib/faultReportText.ts'
 import { runFaults } from '../lib/faultRun.ts'
 import { planFaults } from '../lib/faultSchedule.ts'
+import { readNumberFlag } from '../lib/numberFlag.ts'
 import { runMain } from '../lib/service.ts'
 
 const FLAGS = {
@@ -41,12 +42,18 @@ await runMain(
   FLAGS,
   async (service, flags) => {
     const { log, signal } = service
-    const seconds = readWhole('seconds', flags.seconds, 60, 10, 86_400)
+    const readWhole = (
+      flag: 'seconds' | 'seed' | 'faults' | 'brokers' | 'rate',
+      fallback: number,
+      min: number,
+      max: number,
+    ) => readNumberFlag(flag, flags[flag] ?? String(fallback), { min, max, isWhole: true })
+    const seconds = readWhole('seconds', 60, 10, 86_400)
     const shape = {
       seconds,
-      seed: readWhole('seed', flags.seed, 1, 0, 2 ** 32 - 1),
-      faults: readWhole('faults', flags.faults, Math.round((seconds * 1_000) / MS_PER_FAULT), 0, seconds),
-      brokers: readWhole('brokers', flags.brokers, 1, 1, 3),
+      seed: readWhole('seed', 1, 0, 2 ** 32 - 1),
+      faults: readWhole('faults', Math.round((seconds * 1_000) / MS_PER_FAULT), 0, seconds),
+      brokers: readWhole('brokers', 1, 1, 3),
     }
     if (!CLUSTER_SIZES.includes(shape.brokers)) {
       throw new ConfigurationError(
@@ -61,7 +68,7 @@ await runMain(
     }
     const report = await runFaults({
       ...shape,
-      rate: readWhole('rate', flags.rate, 300, 1, 100_000),
+      rate: readWhole('rate', 300, 1, 100_000),
       guarantee: flags.naive ? 'naive' : 'exactly-once',
       keep: flags.keep === true,
       output: process.stderr,
@@ -73,17 +80,3 @@ await runMain(
     if (!report.ok) process.exitCode = 1
   },
 )
-
-function readWhole(
-  flag: string,
-  text: string | undefined,
-  fallback: number,
-  min: number,
-  max: number,
-): number {
-  const value = text === undefined ? fallback : text.trim() === '' ? Number.NaN : Number(text)
-  if (Number.isInteger(value) && value >= min && value <= max) return value
-  throw new ConfigurationError(
-    `--${flag} ${text} is not usable: it takes a whole number from ${min} to ${max}`,
-  )
-}

@@ -17,11 +17,13 @@
  *
  * Exit status: 0 when done, 1 when something was refused.
  */
+
 import { createInterface } from 'node:readline/promises'
 import { createKafka } from '../kafkaConfig.ts'
 import { runDlq } from '../lib/dlqCommands.ts'
 import { DLQ_COMMANDS, DLQ_FLAGS, readDlqPlan } from '../lib/dlqPlan.ts'
 import { runMain } from '../lib/service.ts'
+import { formatCount } from '../lib/text.ts'
 
 const PURPOSE = `Works with the dead letters of the groups: npm run dlq -- ${DLQ_COMMANDS.join(' | ')}`
 
@@ -70,6 +72,6 @@ function sayHowFar(): (records: number) => void {
     read += records
     if (performance.now() - saidMs < 2_000) return
     saidMs = performance.now()
-    console.error(`read ${read.toLocaleString('en-GB')} records`)
+    console.error(`read ${formatCount(read)} records`)
   }
 }
