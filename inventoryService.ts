@@ -9,7 +9,7 @@
  */
 import { type Client, inTransaction, query } from './lib/database.ts'
 import { eventIdOf, type InventoryUpdated, type OrderValidated } from './lib/events.ts'
-import { withStoredOutcomes } from './lib/outcomes.ts'
+import { OutcomeBook } from './lib/outcomes.ts'
 import { type InputRecord, type Outgoing, publish } from './lib/record.ts'
 import { runService } from './lib/service.ts'
 import { reserve, type StockLevel } from './lib/stock.ts'
@@ -20,7 +20,6 @@ const MAX_BATCH_RECORDS = 500
 await runService('inventory', 'Reserves the stock of validated orders.', async ({ config, openDatabase }) => {
   const { ordersValidated, inventoryEvents } = config.topics
   const database = await openDatabase(config.partitions)
-  const store = { table: 'inventory_outcomes', operation: 'reserve', topic: inventoryEvents } as const
 
   return {
     inputs: [ordersValidated],
@@ -28,9 +27,14 @@ await runService('inventory', 'Reserves the stock of validated orders.', async (
     maxBatchRecords: MAX_BATCH_RECORDS,
     createState: () => undefined,
     handle: (records: InputRecord<OrderValidated>[]) =>
-      inTransaction(database, (client) =>
-        withStoredOutcomes(client, store, records, (undecided) => reserveAll(client, undecided)),
-      ),
+      inTransaction(database, async (client) => {
+        const book = await OutcomeBook.read(client, 'inventory_outcomes', records)
+        const undecided = book.undecided('reserve', records)
+        const events = await reserveAll(client, undecided)
+        undecided.forEach((record, index) => void book.add('reserve', record, events[index]!))
+        await book.save()
+        return records.map((record) => book.outcomeOf('reserve', record, inventoryEvents))
+      }),
   }
 
   async function reserveAll(client: Client, records: InputRecord<OrderValidated>[]): Promise<Outgoing[]> {

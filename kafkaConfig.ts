@@ -41,6 +41,11 @@ export interface Config {
     throttleRatio: number
     dropRatio: number
   }
+  /** How long fulfilment waits for verdicts after an order was validated. */
+  decisionTimeoutMs: number
+  mail: { smtpUrl: string | undefined; outboxDir: string; from: string }
+  /** `tokens` empty: writes are open to whoever reaches the address. */
+  api: { host: string; port: number; tokens: string[] }
   analytics: { graceMs: number; windowMs: number }
   healthPort: number
   log: LogOptions
@@ -150,6 +155,17 @@ export function parseConfig(env: Environment): Config {
       throttleRatio: ratio('GATEWAY_THROTTLE_RATIO', 0),
       dropRatio: ratio('GATEWAY_DROP_RATIO', 0),
     },
+    decisionTimeoutMs: number('DECISION_TIMEOUT_MS', 60_000, 1_000, 86_400_000),
+    mail: {
+      smtpUrl: env.SMTP_URL?.trim() ? readUrl('SMTP_URL', ['smtp:', 'smtps:'], '') : undefined,
+      outboxDir: text('OUTBOX_DIR', fileURLToPath(new URL('.data/outbox', import.meta.url))),
+      from: text('MAIL_FROM', 'Orders <orders@example.com>'),
+    },
+    api: {
+      host: text('API_HOST', '127.0.0.1'),
+      port: number('API_PORT', 3_000, 0, 65_535),
+      tokens: readTokens(env),
+    },
     analytics: {
       graceMs: number('ANALYTICS_GRACE_SECONDS', 60, 0, 86_400) * 1_000,
       windowMs: number('ANALYTICS_WINDOW_MINUTES', 60, 1, 1_440) * 60_000,
@@ -187,6 +203,16 @@ export function readRate(env: Environment = readEnvironment()): number {
   if (value >= 0 && value <= 1_000_000) return value
   throw new ConfigurationError(
     `ORDERS_PER_SECOND=${env.ORDERS_PER_SECOND} is not usable: it takes a number from 0 (pause) to 1000000`,
+  )
+}
+
+/** @throws ConfigurationError without the value: it is a secret */
+function readTokens(env: Environment): string[] {
+  const tokens = (env.API_TOKENS ?? '').split(',').map((token) => token.trim())
+  const given = tokens.filter((token) => token !== '')
+  if (given.every((token) => /^[A-Za-z0-9._~+/=-]{16,}$/.test(token))) return given
+  throw new ConfigurationError(
+    'API_TOKENS is not usable: it takes tokens of 16 or more letters, digits and . _ ~ + / = -, separated by commas',
   )
 }
 

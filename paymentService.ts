@@ -15,7 +15,7 @@ import { eventIdOf, type OrderValidated } from './lib/events.ts'
 import { type Authorisation, createGatewayClient, type GatewayClient } from './lib/gatewayClient.ts'
 import { startGateway } from './lib/gatewayServer.ts'
 import { formatMoney } from './lib/money.ts'
-import { withStoredOutcomes } from './lib/outcomes.ts'
+import { OutcomeBook } from './lib/outcomes.ts'
 import { passProbe } from './lib/probes.ts'
 import { type InputRecord, type Outgoing, publish } from './lib/record.ts'
 import { runService, type Service } from './lib/service.ts'
@@ -40,7 +40,6 @@ await runService('payment', 'Authorises the payment of validated orders.', async
     onRetry: () => retries++,
   })
   service.onClose(() => gateway.close())
-  const store = { table: 'payment_outcomes', operation: 'authorise', topic: paymentEvents } as const
 
   return {
     inputs: [ordersValidated],
@@ -48,12 +47,19 @@ await runService('payment', 'Authorises the payment of validated orders.', async
     maxBatchRecords: MAX_BATCH_RECORDS,
     createState: () => new Map(),
     async handle(records: InputRecord<OrderValidated>[], answers: Answers) {
-      const outcomes = await withStoredOutcomes(database, store, records, async (undecided) => {
-        await askGateway(gateway, undecided, answers)
-        return undecided.map(({ event }) => toEvent(paymentEvents, event, answers.get(event.orderId)!))
-      })
+      const book = await OutcomeBook.read(database, 'payment_outcomes', records)
+      const undecided = book.undecided('authorise', records)
+      await askGateway(gateway, undecided, answers)
+      for (const record of undecided) {
+        book.add(
+          'authorise',
+          record,
+          toEvent(paymentEvents, record.event, answers.get(record.event.orderId)!),
+        )
+      }
+      await book.save()
       answers.clear()
-      return outcomes
+      return records.map((record) => book.outcomeOf('authorise', record, paymentEvents))
     },
     details: () => ({
       ...(retries > 0 ? { retries } : {}),

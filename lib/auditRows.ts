@@ -6,7 +6,9 @@ import { OrderFlag } from './auditOrders.ts'
 import { Finding } from './auditReport.ts'
 import { fingerprintOf, readPositionBytes } from './auditSource.ts'
 import { increment } from './auditStages.ts'
-import type { OutcomeTable } from './outcomes.ts'
+import type { OutcomeTable as AnyOutcomeTable } from './outcomes.ts'
+
+export type OutcomeTable = Extract<AnyOutcomeTable, 'inventory_outcomes' | 'payment_outcomes'>
 
 export interface OutcomeRow {
   orderId: string

@@ -1,5 +1,6 @@
 import type { IHeaders } from 'kafkajs'
 import {
+  CAUSE_HEADER,
   DEAD_LETTER_HEADER,
   DROPPED_HEADER,
   headerText,
@@ -26,6 +27,10 @@ export function toDeadLetter(topic: string, record: RawRecord, reason: string): 
   const headers = withoutNulls(record.headers)
   for (const name of HEADERS_OF_OURS) delete headers[name]
   const isRedriven = record.settles !== undefined
+  if (!isRedriven) {
+    delete headers[CAUSE_HEADER]
+    if (headers[SOURCE_HEADER] !== undefined) headers[CAUSE_HEADER] = headers[SOURCE_HEADER]
+  }
   return {
     topic,
     key: record.key,

@@ -142,8 +142,8 @@ export function toTransactionRecords(
     if (outcome instanceof DeadLetter) {
       records.push(toDeadLetter(deadLetterTopic, raw, outcome.reason))
     } else {
-      for (const { topic, key, value } of outcome) {
-        records.push({ topic, key, value, headers: { [SOURCE_HEADER]: raw.source } })
+      for (const { topic, key, value, source = raw.source } of outcome) {
+        records.push({ topic, key, value, headers: { [SOURCE_HEADER]: source } })
       }
     }
   }

@@ -139,16 +139,66 @@ export const PaymentVoided = event('PaymentVoided', { ...paymentFields, authoris
 export const PaymentEvent = Type.Union([PaymentProcessed, PaymentFailed, PaymentCaptured, PaymentVoided])
 export type PaymentEvent = Static<typeof PaymentEvent>
 
-/** What became of an order, said once: it is carried out, or it is not, with all reasons. */
-export const OrderConfirmed = event('OrderConfirmed', {
+/** How risky an order is, 0 to 100, and the rules that say so. */
+export const FraudAssessed = event('FraudAssessed', {
   orderId: Identifier,
-  total: MinorUnits,
-  currency: Currency,
+  riskScore: Type.Integer({ minimum: 0, maximum: 100 }),
+  verdict: Type.Union([Type.Literal('pass'), Type.Literal('warning'), Type.Literal('fail')]),
+  rules: Type.Array(
+    Type.Object({ rule: Type.String(), points: Type.Integer({ minimum: 0 }), message: Text }),
+  ),
 })
-export const OrderCancelled = event('OrderCancelled', {
+export type FraudAssessed = Static<typeof FraudAssessed>
+
+/**
+ * What an order costs in the end. subtotal = total + the sum of discounts, and total = net + tax, to the minor unit;
+ * `subtotal` is the total that was placed and authorised.
+ */
+export const OrderPriced = event('OrderPriced', {
   orderId: Identifier,
+  currency: Currency,
+  subtotal: MinorUnits,
+  discounts: Type.Array(Type.Object({ code: Type.String(), message: Text, amount: MinorUnits })),
+  total: MinorUnits,
+  net: MinorUnits,
+  tax: MinorUnits,
+  /** In hundredths of a percent: 1900 is 19 %. */
+  taxRate: Type.Integer({ minimum: 0, maximum: 10_000 }),
+  taxCountry: Text,
+})
+export type OrderPriced = Static<typeof OrderPriced>
+
+/** The verdict of a judge that needs no event of its own kind. */
+export const OrderAssessed = event('OrderAssessed', {
+  orderId: Identifier,
+  verdict: Type.Union([Type.Literal('pass'), Type.Literal('warning'), Type.Literal('fail')]),
+  reasons: Type.Array(Reason),
+})
+export type OrderAssessed = Static<typeof OrderAssessed>
+
+const decidedFields = {
+  orderId: Identifier,
+  customerId: Identifier,
+  placedAt: Timestamp,
+  currency: Currency,
+  total: MinorUnits,
+  items: Type.Array(Type.Object({ sku: Sku, quantity: Count }), { minItems: 1 }),
+}
+/** It is carried out. `total` is what it was priced at and is to be captured; `warnings` mark it for a second look. */
+export const OrderConfirmed = event('OrderConfirmed', {
+  ...decidedFields,
+  customer: Customer,
+  shipmentNumber: Text,
+  warnings: Type.Array(Reason),
+})
+export type OrderConfirmed = Static<typeof OrderConfirmed>
+/** It is not carried out, for all of these reasons. `total` is what it was placed with. */
+export const OrderCancelled = event('OrderCancelled', {
+  ...decidedFields,
   reasons: Type.Array(Reason, { minItems: 1 }),
 })
+export type OrderCancelled = Static<typeof OrderCancelled>
+/** What became of an order, said once. */
 export const OrderCompleted = Type.Union([OrderConfirmed, OrderCancelled])
 export type OrderCompleted = Static<typeof OrderCompleted>
 

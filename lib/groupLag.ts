@@ -1,6 +1,7 @@
 import type { Kafka } from 'kafkajs'
+import { JUDGE_NAMES, SETTLERS } from './judges.ts'
 import { fetchBounds } from './topicBounds.ts'
-import type { TopicTable } from './topics.ts'
+import type { GroupName, TopicTable } from './topics.ts'
 
 /** A consumer group and the topics that it works through. */
 export interface WorkingGroup {
@@ -10,15 +11,17 @@ export interface WorkingGroup {
 
 /** The groups that work on each order, in the order in which orders flow, with all that each of them reads. */
 export function workingGroups(topicPrefix: string, topics: TopicTable): WorkingGroup[] {
-  const inputs = [
-    ['validator', topics.ordersRaw],
-    ['inventory', topics.ordersValidated],
-    ['payment', topics.ordersValidated],
-  ] as const
-  return inputs.map(([name, input]) => ({
+  const { ordersRaw, ordersValidated, ordersCompleted, retries } = topics
+  const group = (name: GroupName, inputs: readonly { name: string }[]) => ({
     group: topicPrefix + name,
-    topics: [input.name, topics.retries[name].name],
-  }))
+    topics: [...inputs, retries[name]].map((topic) => topic.name),
+  })
+  return [
+    group('validator', [ordersRaw]),
+    ...JUDGE_NAMES.map((name) => group(name, [ordersValidated])),
+    group('fulfilment', [ordersValidated, ...JUDGE_NAMES.map((name) => topics[`${name}Events`])]),
+    ...SETTLERS.map((name) => group(name, [ordersCompleted])),
+  ]
 }
 
 /** How far a group has got in one partition. */

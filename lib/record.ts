@@ -15,6 +15,7 @@ export interface InputRecord<Event> {
    */
   readonly source: string
   readonly event: Event
+  readonly headers: IHeaders
 }
 
 /** A record as it came, before it is known to be any good. Topic, partition and offset are those of `source`. */
@@ -29,7 +30,6 @@ export interface RawRecord extends Omit<InputRecord<never>, 'event'> {
   readonly settles?: number | undefined
   readonly key: Buffer | null
   readonly value: Buffer | null
-  readonly headers: IHeaders
 }
 
 /** The header that every record we write carries: the position of the record that caused it. */
@@ -41,6 +41,8 @@ export const SOURCE_HEADER = 'source'
 export const DEAD_LETTER_HEADER = 'dead-letter'
 /** On a dead letter and its redrive: when the record was sent to Kafka at first, in milliseconds since 1970. */
 export const TIMESTAMP_HEADER = 'timestamp'
+/** On a dead letter and its redrive: the `source` that the record came with, which the letter's own takes the place of. */
+export const CAUSE_HEADER = 'cause'
 /** How often a record has been redriven, the present time included; carried on when it becomes a dead letter again. */
 export const REDRIVES_HEADER = 'redrives'
 /** On a record of a retry topic that settles a dead letter without working on it again: why it was given up. */
@@ -53,6 +55,8 @@ export interface Outgoing {
   readonly value: string
   /** One line for a person who watches with --verbose. */
   readonly note: string
+  /** The position that it is to name as its cause, where that is not the record that it is an outcome of. */
+  readonly source?: string
 }
 
 /** A record that could not be used, and why: it goes to the group's dead letters as it came. */
@@ -94,7 +98,7 @@ export function decodeRecord<Event>(
   record: RawRecord,
   inputs: ReadonlyMap<string, Topic<Event>>,
 ): InputRecord<Event> {
-  const { topic: from, partition, offset, timestampMs, source } = record
+  const { topic: from, partition, offset, timestampMs, source, headers } = record
   const topic = inputs.get(from)
   if (!topic) {
     throw new UnusableRecordError(
@@ -108,7 +112,16 @@ export function decodeRecord<Event>(
   if (record.key.toString() !== wanted) {
     throw new UnusableRecordError(`key '${record.key.toString().slice(0, 80)}' is not '${wanted}'`)
   }
-  return { topic: from, partition, offset, timestampMs, source, event }
+  return { topic: from, partition, offset, timestampMs, source, event, headers }
+}
+
+/**
+ * The position of the record that caused this one, by its own header; undefined when it names none. A redriven record
+ * carries it beside the position that it had itself.
+ */
+export function causeOf({ headers }: { headers: IHeaders }): ReturnType<typeof parsePosition> {
+  const name = headers[DEAD_LETTER_HEADER] === undefined ? SOURCE_HEADER : CAUSE_HEADER
+  return parsePosition(headerText(headers, name) ?? '')
 }
 
 /** `topic/partition/offset`, the way a position is written wherever it is stored or sent. */

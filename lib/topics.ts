@@ -6,15 +6,8 @@ import { isUtf8 } from 'node:buffer'
 import type { Static, TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { describe, UnusableRecordError } from './errors.ts'
-import {
-  InventoryUpdated,
-  OrderCompleted,
-  OrderPlaced,
-  OrderRejected,
-  OrderValidated,
-  PaymentEvent,
-  ProductEvent,
-} from './events.ts'
+import { OrderCompleted, OrderPlaced, OrderRejected, OrderValidated, ProductEvent } from './events.ts'
+import { JUDGE_NAMES, JUDGES, type JudgeName } from './judges.ts'
 
 const MIB = 1024 * 1024
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -90,8 +83,13 @@ function defineRawTopic(name: string, maxMessageBytes: number): TopicSettings {
 }
 
 /** The consumer groups that have dead letters and a retry topic of their own. */
-export const GROUPS = ['validator', 'inventory', 'payment', 'analytics'] as const
+export const GROUPS = ['validator', ...JUDGE_NAMES, 'fulfilment', 'mail', 'analytics', 'order-view'] as const
 export type GroupName = (typeof GROUPS)[number]
+
+/** The topic of each judge, as `inventoryEvents` and so on. */
+type JudgeTopics = {
+  [Judge in JudgeName as `${Judge}Events`]: Topic<Static<(typeof JUDGES)[Judge]['schema']>>
+}
 
 export type TopicTable = ReturnType<typeof defineTopics>
 
@@ -129,8 +127,13 @@ export function defineTopics(prefix: string) {
     ),
     ordersValidated: defineTopic(orders('orders.validated'), OrderValidated, (event) => event.orderId),
     ordersRejected: defineTopic(orders('orders.rejected'), OrderRejected, (event) => event.orderId),
-    inventoryEvents: defineTopic(orders('inventory.events'), InventoryUpdated, (event) => event.orderId),
-    paymentEvents: defineTopic(orders('payment.events'), PaymentEvent, (event) => event.orderId),
+    ...(Object.fromEntries(
+      JUDGE_NAMES.map((name) => {
+        const { topic, schema } = JUDGES[name]
+        const keyOf = (event: unknown) => (event as { orderId: string }).orderId
+        return [`${name}Events`, defineTopic(orders(topic), schema, keyOf)]
+      }),
+    ) as JudgeTopics),
     ordersCompleted: defineTopic(orders('orders.completed'), OrderCompleted, (event) => event.orderId),
     deadLetters: raw('dlq', 6 * MIB),
     retries: raw('retry', 5 * MIB),

@@ -5,7 +5,7 @@
  */
 import type { LedgerRow, OutcomeRow } from '../lib/auditRows.ts'
 import type { StockRow } from '../lib/auditStock.ts'
-import type { OutcomeTable } from '../lib/outcomes.ts'
+import type { OutcomeTable } from '../lib/auditRows.ts'
 import { DEAD_LETTER_HEADER, DROPPED_HEADER, formatPosition, REDRIVES_HEADER } from '../lib/record.ts'
 import type { BoundsByPartition } from '../lib/topicBounds.ts'
 import { type GroupName, listTopics, type TopicTable } from '../lib/topics.ts'
