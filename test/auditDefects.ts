@@ -1,6 +1,7 @@
 /** Defects to be planted in a history of the model, each with the checks that must find it. */
-import type { StockRow } from '../lib/auditStock.ts'
+
 import type { OutcomeTable } from '../lib/auditRows.ts'
+import type { StockRow } from '../lib/auditStock.ts'
 import type { GroupName } from '../lib/topics.ts'
 import { type Model, type ModelOrder, type ModelRecord, PLACED, positionOf } from './auditModel.ts'
 

@@ -3,9 +3,8 @@
  * logs and tables that are lists, and every step has a time. So a history can be looked at as it was at any moment, as
  * one would find it while it was made; and it can be spoiled on purpose.
  */
-import type { LedgerRow, OutcomeRow } from '../lib/auditRows.ts'
+import type { LedgerRow, OutcomeRow, OutcomeTable } from '../lib/auditRows.ts'
 import type { StockRow } from '../lib/auditStock.ts'
-import type { OutcomeTable } from '../lib/auditRows.ts'
 import { DEAD_LETTER_HEADER, DROPPED_HEADER, formatPosition, REDRIVES_HEADER } from '../lib/record.ts'
 import type { BoundsByPartition } from '../lib/topicBounds.ts'
 import { type GroupName, listTopics, type TopicTable } from '../lib/topics.ts'
