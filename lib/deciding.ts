@@ -8,16 +8,19 @@ import {
   decodeRecord,
   type InputRecord,
   type Outcome,
+  type Outgoing,
   type RawRecord,
   SOURCE_HEADER,
 } from './record.ts'
 import { SettledLetters } from './settledLetters.ts'
 import type { Topic } from './topics.ts'
 import type { TransactionRecord } from './transaction.ts'
-import type { Work } from './work.ts'
+import type { Offsets, Work } from './work.ts'
 
 export interface DecidingOptions<Event, State> {
   work: Work<Event, State>
+  /** Where the task begins to read, by input. */
+  starts: Offsets
   counters: ProcessorCounters
   log: Logger
   /**
@@ -40,7 +43,7 @@ export class Deciding<Event, State> {
   constructor(options: DecidingOptions<Event, State>) {
     this.#options = options
     this.#codecs = new Map(options.work.inputs.map((topic) => [topic.name, topic]))
-    this.state = options.work.createState()
+    this.state = options.work.createState(options.starts)
   }
 
   /** One decision for each record that is not only to be remembered. */
@@ -142,10 +145,16 @@ export function toTransactionRecords(
     if (outcome instanceof DeadLetter) {
       records.push(toDeadLetter(deadLetterTopic, raw, outcome.reason))
     } else {
-      for (const { topic, key, value, source = raw.source } of outcome) {
-        records.push({ topic, key, value, headers: { [SOURCE_HEADER]: source } })
-      }
+      for (const outgoing of outcome) records.push(toTransactionRecord(outgoing, raw.source))
     }
   }
   return records
+}
+
+/** @param cause what caused it, unless it says so itself */
+export function toTransactionRecord(
+  { topic, key, value, source }: Outgoing,
+  cause?: string,
+): TransactionRecord {
+  return { topic, key, value, headers: { [SOURCE_HEADER]: source ?? cause } }
 }

@@ -14,11 +14,14 @@ export interface StartingPoint {
   floor: number
 }
 
+/** How far, or from where on: the offset that was committed with it, see `Work.keepFrom`. */
+export type ReadBack = { orders: number; ageMs: number } | 'kept'
+
 interface StartingPointOptions {
   kafka: Kafka
   group: string
   partition: number
-  inputs: { topic: string; readBack: { orders: number; ageMs: number } | undefined }[]
+  inputs: { topic: string; readBack: ReadBack | undefined }[]
   log: Logger
 }
 
@@ -38,14 +41,22 @@ export async function fetchStartingPoints(
     const committed = await admin.fetchOffsets({ groupId: group, topics: inputs.map(({ topic }) => topic) })
     const starts = inputs.map(async ({ topic, readBack }) => {
       const ends = pick(await admin.fetchTopicOffsets(topic), partition)
-      const { offset } = pick(committed.find((entry) => entry.topic === topic)?.partitions ?? [], partition)
+      const { offset, metadata } = pick(
+        committed.find((entry) => entry.topic === topic)?.partitions ?? [],
+        partition,
+      )
       const floor = boundFloor(
         Number(offset),
         { low: Number(ends.low), high: Number(ends.high) },
         topic,
         options,
       )
-      const position = readBack ? await findReadBack(admin, topic, floor, readBack, options) : floor
+      const position =
+        readBack === 'kept'
+          ? readKept(metadata, floor)
+          : readBack
+            ? await findReadBack(admin, topic, floor, readBack, options)
+            : floor
       return [topic, { floor, position: Math.max(position, Number(ends.low)) }] as const
     })
     return new Map(await Promise.all(starts))
@@ -84,11 +95,16 @@ function boundFloor(
   return committed
 }
 
+/** Without one the offset was set by hand: whatever was under way below it is let go. */
+function readKept(metadata: string | null, floor: number): number {
+  return metadata && /^\d{1,15}$/.test(metadata) ? Math.min(Number(metadata), floor) : floor
+}
+
 async function findReadBack(
   admin: Admin,
   topic: string,
   floor: number,
-  { orders, ageMs }: { orders: number; ageMs: number },
+  { orders, ageMs }: Exclude<ReadBack, 'kept'>,
   { partition }: StartingPointOptions,
 ): Promise<number> {
   if (ageMs === Number.POSITIVE_INFINITY) return floor - orders

@@ -1,16 +1,16 @@
 import type { Batch, Consumer, Kafka } from 'kafkajs'
-import { Deciding, type Decision, toTransactionRecords } from './deciding.ts'
-import { describe } from './errors.ts'
+import { Deciding, type Decision, toTransactionRecord, toTransactionRecords } from './deciding.ts'
+import { describe, PipelineError } from './errors.ts'
 import type { Logger } from './log.ts'
 import { passProbe } from './probes.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
-import type { RawRecord } from './record.ts'
 import { LEDGER_READ_BACK } from './settledLetters.ts'
 import { fetchStartingPoints } from './startingPoints.ts'
 import { TaskInput } from './taskInput.ts'
-import { TransactionWriter } from './transaction.ts'
+import { TaskInputs } from './taskInputs.ts'
+import { type TransactionRecord, TransactionWriter } from './transaction.ts'
 import { WakeUp } from './wakeUp.ts'
-import type { Work } from './work.ts'
+import type { Offsets, Work } from './work.ts'
 
 /** When there is nothing to do but to move past control records: they are not worth a transaction each. */
 const TAIL_COMMIT_AFTER_MS = 200
@@ -18,6 +18,8 @@ const TAIL_COMMIT_AFTER_MS = 200
 const CATCHING_UP_FACTOR = 5
 /** Batches beyond the position that may still arrive after a seek, before the position itself is in doubt. */
 const MAX_GAPS = 5
+/** How often a work is asked what is overdue. */
+const OVERDUE_LOOK_MS = 1_000
 
 export interface TaskContext<Event, State> {
   group: string
@@ -45,7 +47,7 @@ class TaskEnded extends Error {}
 export class Task<Event, State> {
   readonly partition: number
   readonly #context: TaskContext<Event, State>
-  readonly #inputs: Map<string, TaskInput>
+  readonly #inputs: TaskInputs
   #deciding: Deciding<Event, State>
   #writer: TransactionWriter | undefined
   /** Set once the positions are known; before that batches are refused. */
@@ -53,8 +55,8 @@ export class Task<Event, State> {
   readonly #ending = new AbortController()
   #abandoned = false
   #gaps = 0
-  #rounds = 0
   #lastBeginMs = 0
+  #lastLookMs = 0
   readonly #wakeUp = new WakeUp()
   readonly finished: Promise<void>
 
@@ -62,12 +64,11 @@ export class Task<Event, State> {
     this.#context = context
     this.partition = context.partition
     const { partition, work, retryTopic, deadLetterTopic } = context
-    const inputs = [
+    this.#inputs = new TaskInputs([
       ...work.inputs.map(({ name }) => new TaskInput(name, partition)),
       new TaskInput(retryTopic, partition, deadLetterTopic),
-    ]
-    this.#inputs = new Map(inputs.map((input) => [input.topic, input]))
-    this.#deciding = this.#createDeciding()
+    ])
+    this.#deciding = this.#createDeciding(new Map())
     this.finished = this.#run()
   }
 
@@ -77,21 +78,17 @@ export class Task<Event, State> {
 
   /** Records not yet committed over all inputs. */
   get lag(): number {
-    let lag = 0
-    for (const input of this.#inputs.values()) lag += input.lag
-    return lag
+    return this.#inputs.lag
   }
 
   /** Records fetched and not taken up yet, over all inputs. */
   get queued(): number {
-    let queued = 0
-    for (const input of this.#inputs.values()) queued += input.queued
-    return queued
+    return this.#inputs.queued
   }
 
   /** Whether an input waits at the broker because its queue is full. */
   get isHeldUp(): boolean {
-    for (const input of this.#inputs.values()) if (this.#opened && input.paused) return true
+    for (const input of this.#inputs) if (this.#opened && input.paused) return true
     return false
   }
 
@@ -168,26 +165,29 @@ export class Task<Event, State> {
     const { group, partition, producerKafka, work, retryTopic, log } = this.#context
     // Until we say where to read. By itself the client would fetch what is dropped; and where the committed offset
     // is out of range it would, before we have looked, commit another one over it.
-    for (const input of this.#inputs.values()) this.#pause(input)
+    for (const input of this.#inputs) this.#pause(input)
     await this.#context.membershipConfirmed(this.#ending.signal)
     if (this.#isEnding) throw new TaskEnded()
     const writer = await TransactionWriter.open(producerKafka, group, partition)
     this.#writer = writer
     passProbe('fenced')
-    this.#deciding = this.#createDeciding()
-    const inputs = [...this.#inputs.keys()].map((topic) => ({
+    const readBack = work.keepFrom ? ('kept' as const) : work.readBack
+    const inputs = this.#inputs.topics.map((topic) => ({
       topic,
       readBack:
-        topic === retryTopic ? { orders: LEDGER_READ_BACK, ageMs: Number.POSITIVE_INFINITY } : work.readBack,
+        topic === retryTopic ? { orders: LEDGER_READ_BACK, ageMs: Number.POSITIVE_INFINITY } : readBack,
     }))
     const starts = await fetchStartingPoints({ kafka: producerKafka, group, partition, inputs, log })
-    for (const input of this.#inputs.values()) {
+    for (const input of this.#inputs) {
       const { position, floor } = starts.get(input.topic)!
       input.reset(position, floor)
       log.debug(`task ${partition} reads ${input.topic} from ${position}, done below ${floor}`)
     }
+    this.#deciding = this.#createDeciding(
+      new Map([...starts].map(([topic, { position }]) => [topic, position])),
+    )
     if (this.#isEnding) throw new TaskEnded()
-    for (const input of this.#inputs.values()) {
+    for (const input of this.#inputs) {
       this.#seek(input)
       this.#context.consumer.resume([{ topic: input.topic, partitions: [partition] }])
     }
@@ -213,7 +213,7 @@ export class Task<Event, State> {
 
   /** After a rebalance kafkajs may hold flags of an assignment before: ours are what counts. */
   restorePauses(): void {
-    for (const { topic, paused } of this.#inputs.values()) {
+    for (const { topic, paused } of this.#inputs) {
       this.#context.consumer[paused ? 'pause' : 'resume']([{ topic, partitions: [this.partition] }])
     }
   }
@@ -223,15 +223,26 @@ export class Task<Event, State> {
     await this.#untilDue()
     if (this.#isEnding) return
     if (!this.#opened) throw new Error('the position was lost, looking again')
-    const records = this.#shift()
+    const records = this.#inputs.shift(this.#context.work.maxBatchRecords)
+    for (const input of this.#inputs) this.#resume(input)
     const decisions = await this.#deciding.decideAll(records)
+    // What is said and committed stands on all that is to be remembered.
+    if (this.#inputs.isRemembering) return
+    const overdue = await this.#findOverdue()
     if (this.#abandoned) throw new TaskEnded()
     // Effects are done before anything is added to the transaction: an open one holds up every reader behind it.
-    const offsets = this.#uncommittedOffsets()
-    if (offsets.size === 0) return
+    const offsets = this.#inputs.uncommitted
+    if (offsets.size === 0 && overdue.length === 0) return
     passProbe('effects-done')
     this.#lastBeginMs = Date.now()
-    await this.#writer!.commit(toTransactionRecords(decisions, this.#context.deadLetterTopic), offsets)
+    const keepFrom = this.#context.work.keepFrom?.(this.state)
+    // It can move without a record of its topic, and has to be that of this very transaction.
+    for (const topic of keepFrom?.keys() ?? []) offsets.set(topic, this.#inputs.get(topic)!.nextToCommit)
+    await this.#writer!.commit(
+      [...toTransactionRecords(decisions, this.#context.deadLetterTopic), ...overdue],
+      offsets,
+      keepFrom,
+    )
     for (const [topic, offset] of offsets) this.#inputs.get(topic)!.committed = offset
     this.#count(decisions)
   }
@@ -239,50 +250,38 @@ export class Task<Event, State> {
   async #untilDue(): Promise<void> {
     const { commitIntervalMs, work } = this.#context
     while (!this.#isEnding && this.#opened) {
-      const queued = this.queued
-      if (queued >= work.maxBatchRecords) return
+      const { ready, isRemembering, isBehind } = this.#inputs
+      if (ready >= work.maxBatchRecords) return
       const sinceBeginMs = Date.now() - this.#lastBeginMs
-      const tail = this.#uncommittedOffsets().size > 0
+      const tail = !isRemembering && this.#inputs.uncommitted.size > 0
       let dueAfterMs = tail ? TAIL_COMMIT_AFTER_MS : Number.POSITIVE_INFINITY
-      if (queued > 0) dueAfterMs = commitIntervalMs * (this.#isBehind ? CATCHING_UP_FACTOR : 1)
-      if (sinceBeginMs >= dueAfterMs) return
-      await this.#wakeUp.wait(dueAfterMs - sinceBeginMs)
+      if (ready > 0) dueAfterMs = commitIntervalMs * (isBehind ? CATCHING_UP_FACTOR : 1)
+      const asks = work.overdue !== undefined && !isRemembering
+      const untilLookMs = asks ? this.#lastLookMs + OVERDUE_LOOK_MS - Date.now() : Number.POSITIVE_INFINITY
+      if (sinceBeginMs >= dueAfterMs || untilLookMs <= 0) return
+      await this.#wakeUp.wait(Math.min(dueAfterMs - sinceBeginMs, untilLookMs))
     }
   }
 
-  /** Whether more lies at the broker than has been fetched. */
-  get #isBehind(): boolean {
-    for (const { position, endOffset } of this.#inputs.values()) if (position < endOffset) return true
-    return false
-  }
-
-  /** Begins with another input each time: a backlog of one must not keep the others waiting until it is gone. */
-  #shift(): RawRecord[] {
-    let room = this.#context.work.maxBatchRecords
-    const records: RawRecord[] = []
-    const inputs = [...this.#inputs.values()]
-    const first = this.#rounds++ % inputs.length
-    for (const input of [...inputs.slice(first), ...inputs.slice(0, first)]) {
-      const taken = input.shift(room)
-      room -= taken.length
-      records.push(...taken)
-      this.#resume(input)
+  /** What the work has to say by now without a record that asks for it, with all that was taken out behind it. */
+  async #findOverdue(): Promise<TransactionRecord[]> {
+    const { work, counters } = this.#context
+    if (!work.overdue || Date.now() - this.#lastLookMs < OVERDUE_LOOK_MS) return []
+    this.#lastLookMs = Date.now()
+    try {
+      const outgoing = await work.overdue(this.state, this.#inputs.handled)
+      return outgoing.map((one) => toTransactionRecord(one))
+    } catch (error) {
+      if (!(error instanceof PipelineError && error.canRetry)) throw error
+      counters.outage(describe(error))
+      return []
     }
-    return records
   }
 
-  #uncommittedOffsets(): Map<string, number> {
-    const offsets = new Map<string, number>()
-    for (const input of this.#inputs.values()) {
-      const next = input.nextToCommit
-      if (next > input.committed) offsets.set(input.topic, next)
-    }
-    return offsets
-  }
-
-  #createDeciding(): Deciding<Event, State> {
+  #createDeciding(starts: Offsets): Deciding<Event, State> {
     const { work, counters, log } = this.#context
-    return new Deciding({ work, counters, log, beforeAttempt: (attempt) => this.#beforeAttempt(attempt) })
+    const beforeAttempt = (attempt: number) => this.#beforeAttempt(attempt)
+    return new Deciding({ work, starts, counters, log, beforeAttempt })
   }
 
   /** Lets the end finish what is in hand, but does not let it wait for a dependency. */

@@ -61,6 +61,26 @@ export class TaskInput {
     return this.queued <= RESUME_BELOW_RECORDS && this.#queuedBytes <= RESUME_BELOW_BYTES
   }
 
+  /** Whether records come first that were worked on already, and are read again to be remembered. */
+  get isRemembering(): boolean {
+    return this.nextToRead < this.floor
+  }
+
+  /** Whether one of these is here. */
+  get hasRemembered(): boolean {
+    return this.queued > 0 && this.#queue[this.#head]!.isDone
+  }
+
+  /** When the record that comes next was sent; undefined while none is here. */
+  get nextTimestampMs(): number | undefined {
+    return this.#queue[this.#head]?.readTimestampMs
+  }
+
+  /** The offset of the record that comes next, or where it will be. */
+  get nextToRead(): number {
+    return this.queued > 0 ? this.#queue[this.#head]!.readOffset : this.position
+  }
+
   /** Records not yet committed, control records included, as far as known. */
   get lag(): number {
     return Math.max(0, this.endOffset - this.committed)
@@ -68,7 +88,7 @@ export class TaskInput {
 
   /** The next offset to be read once all that was taken out is done. */
   get nextToCommit(): number {
-    return this.queued > 0 ? this.#queue[this.#head]!.readOffset : Math.max(this.position, this.floor)
+    return Math.max(this.nextToRead, this.floor)
   }
 
   /** Starts at `position`; what lies below `floor` is done. */
@@ -144,9 +164,19 @@ export class TaskInput {
     return isOurs ? letter.offset : undefined
   }
 
-  /** Up to `most` records, oldest first. */
-  shift(most: number): RawRecord[] {
-    const end = Math.min(this.#head + most, this.#queue.length)
+  /**
+   * Up to `most` records, oldest first: those sent until `untilMs`, and the first one in any case; while some are to be
+   * remembered, those alone.
+   */
+  shift(most: number, untilMs = Number.POSITIVE_INFINITY): RawRecord[] {
+    const last = Math.min(this.#head + most, this.#queue.length)
+    const isRemembering = this.hasRemembered
+    let end = Math.min(this.#head + 1, last)
+    while (end < last) {
+      const { isDone, readTimestampMs } = this.#queue[end]!
+      if (readTimestampMs > untilMs || isDone !== isRemembering) break
+      end++
+    }
     const records = this.#queue.slice(this.#head, end)
     this.#head = end
     for (const record of records) this.#queuedBytes -= sizeOf(record)

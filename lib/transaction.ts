@@ -1,6 +1,7 @@
 import type { Kafka, Message, Producer, TopicMessages, Transaction } from 'kafkajs'
 import { describe } from './errors.ts'
 import { passProbe } from './probes.ts'
+import type { Offsets } from './work.ts'
 
 /** A record for one topic. It goes to the writer's own partition. */
 export interface TransactionRecord {
@@ -9,9 +10,6 @@ export interface TransactionRecord {
   value: Buffer | string | null
   headers: NonNullable<Message['headers']>
 }
-
-/** The next offset to be read, by input topic. */
-export type Offsets = ReadonlyMap<string, number>
 
 /**
  * A send is one record batch per topic, and the broker refuses a batch above `max.message.bytes` for ever: 1 MiB
@@ -71,16 +69,22 @@ export class TransactionWriter {
   /**
    * Writes records and offsets in one transaction.
    *
+   * @param offsets the next offset to be read, by input
+   * @param keepFrom what is to be read again by whoever takes over: stored with the offset of its topic, as metadata
    * @throws whatever kafkajs throws; the outcome is then unknown and the writer must be closed
    */
-  async commit(records: readonly TransactionRecord[], offsets: Offsets): Promise<void> {
+  async commit(
+    records: readonly TransactionRecord[],
+    offsets: Offsets,
+    keepFrom: Offsets = new Map(),
+  ): Promise<void> {
     const transaction = this.#begun ?? (await this.#producer.transaction())
     this.#begun = undefined
     for (const topicMessages of splitIntoSends(records)) {
       await transaction.sendBatch({ topicMessages, acks: -1 })
       passProbe('records-sent')
     }
-    await this.#sendOffsets(transaction, offsets)
+    await this.#sendOffsets(transaction, offsets, keepFrom)
     passProbe('offsets-sent')
     await transaction.commit()
   }
@@ -89,10 +93,13 @@ export class TransactionWriter {
    * kafkajs does not retry AddOffsetsToTxn, and the broker refuses it while the transaction before is being
    * completed: of 50 transactions of offsets alone, back to back, 12 failed.
    */
-  async #sendOffsets(transaction: Transaction, offsets: Offsets): Promise<void> {
+  async #sendOffsets(transaction: Transaction, offsets: Offsets, keepFrom: Offsets): Promise<void> {
     const topics = [...offsets].map(([topic, offset]) => ({
       topic,
-      partitions: [{ partition: this.#partition, offset: String(offset) }],
+      // The types of kafkajs leave out the metadata, which it does write.
+      partitions: [
+        { partition: this.#partition, offset: String(offset), metadata: keepFrom.get(topic)?.toString() },
+      ],
     }))
     const deadline = Date.now() + TRANSACTION_TIMEOUT_MS
     for (let waitMs = 2; ; waitMs = Math.min(waitMs * 2, 100)) {
