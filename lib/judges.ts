@@ -3,7 +3,14 @@
  * its consumer group, its topic, its place in the join of fulfilment, in the drain, in the tally and in the audit.
  */
 import type { Static, TSchema } from 'typebox'
-import { FraudAssessed, InventoryUpdated, OrderPriced, PaymentEvent, type Reason } from './events.ts'
+import {
+  FraudAssessed,
+  InventoryUpdated,
+  OrderAssessed,
+  OrderPriced,
+  PaymentEvent,
+  type Reason,
+} from './events.ts'
 
 /** What one judge says about one order: `fail` cancels it, `warning` confirms it with a mark. */
 export interface Verdict {
@@ -21,14 +28,19 @@ export interface Judge<Schema extends TSchema = TSchema> {
   read(event: Static<Schema>): Verdict | undefined
   /** It also carries out what was decided, and answers orders.completed on the same topic. */
   settles: boolean
+  /**
+   * The operation under which it stores its verdicts in the table `<name>_outcomes`, and so answers an order once, also
+   * one that is validated again. Without one it is a pure function of the order, and answers each validated record.
+   */
+  stores: string | undefined
 }
 
 const PASS: Verdict = { result: 'pass', reasons: [] }
 
 export const JUDGES = {
-  inventory: judge('inventory.events', InventoryUpdated, readInventory, { settles: true }),
-  payment: judge('payment.events', PaymentEvent, readPayment, { settles: true }),
-  fraud: judge('fraud.events', FraudAssessed, readFraud),
+  inventory: judge('inventory.events', InventoryUpdated, readInventory, { settles: true, stores: 'reserve' }),
+  payment: judge('payment.events', PaymentEvent, readPayment, { settles: true, stores: 'authorise' }),
+  fraud: judge('fraud.events', FraudAssessed, readFraud, { stores: 'assess' }),
   pricing: judge('pricing.events', OrderPriced, readPricing),
 }
 export type JudgeName = keyof typeof JUDGES
@@ -36,13 +48,25 @@ export const JUDGE_NAMES = Object.keys(JUDGES) as JudgeName[]
 /** The judges that carry decisions out. */
 export const SETTLERS = JUDGE_NAMES.filter((name) => JUDGES[name].settles)
 
+/** A judge that says no more than its verdict, in OrderAssessed. */
+function judge(topic: string): Judge<typeof OrderAssessed>
 function judge<Schema extends TSchema>(
   topic: string,
   schema: Schema,
   read: Judge<Schema>['read'],
-  { settles = false } = {},
-): Judge<Schema> {
-  return { topic, schema, read, settles }
+  also?: { settles?: boolean; stores?: string },
+): Judge<Schema>
+function judge(
+  topic: string,
+  schema: TSchema = OrderAssessed,
+  read: Judge['read'] = readAssessment,
+  { settles = false, stores }: { settles?: boolean; stores?: string } = {},
+): Judge {
+  return { topic, schema, read, settles, stores }
+}
+
+function readAssessment({ verdict, reasons }: OrderAssessed): Verdict {
+  return { result: verdict, reasons }
 }
 
 function readInventory({ status, shortages }: Static<typeof InventoryUpdated>): Verdict | undefined {

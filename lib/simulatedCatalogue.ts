@@ -9,11 +9,15 @@ const CUSTOMERS = 1_000
 const DEAREST_MINOR = 24_999
 const CHEAPEST_MINOR = 199
 
-/** Enough for days at any rate that one machine does. */
-const PLENTY = 100_000_000
+/**
+ * At 1,000 orders/s the most popular product sells about 500 pieces a second and is restocked every 20 s, all of them
+ * together once in two seconds. No order takes as many as are left then, so none of them is ever sold out.
+ */
+const PLENTY = { quantity: 10_000, lowLevel: 1_000, restockQuantity: 10_000 }
 /**
  * A few products are scarce, so that a demo of some thousand orders shows 'limited' and 'unavailable'. By rank of
- * popularity: together they are in about one order of forty, which is as far as the share of 'unavailable' goes.
+ * popularity: together they are in about one order of forty, which is as far as the share of 'unavailable' goes. They are
+ * not restocked.
  */
 const SCARCE_RANKS: ReadonlySet<number> = new Set([39, 44, 49])
 const SCARCE = { quantity: 50, lowLevel: 20 }
@@ -76,7 +80,7 @@ function makeProduct(faker: Faker, rank: number): CatalogueProduct {
     name: faker.commerce.productName(),
     unitPriceMinor: Math.round(CHEAPEST_MINOR + share * (DEAREST_MINOR - CHEAPEST_MINOR)),
     currency: 'EUR',
-    stock: scarce ? SCARCE : { quantity: PLENTY, lowLevel: 1_000 },
+    stock: scarce ? SCARCE : PLENTY,
   }
 }
 

@@ -3,6 +3,7 @@ import { eventIdOf, type OrderPlaced } from './events.ts'
 import type { CatalogueProduct } from './registration.ts'
 import {
   createSimulatedCatalogue,
+  type SimulatedAddress,
   type SimulatedCatalogue,
   type SimulatedCustomer,
 } from './simulatedCatalogue.ts'
@@ -56,9 +57,22 @@ const DEFAULT_LIMIT_MINOR = 1_000_000
 /** Of how many orders back one is repeated: well within the validator's window. */
 const REMEMBERED_ORDERS = 1_000
 const WITH_ADDRESS_RATIO = 0.9
+/**
+ * Orders that are in order and look risky: many pieces, sent to another country. Whoever sends cheap ones may be
+ * giving a party, which is worth a second look; whoever sends dear ones has somebody else's account. By share of
+ * orders, unit price, and pieces: more than anybody has in an ordinary order.
+ */
+const GIFT = { ratio: 0.03, minPriceMinor: 0, maxPriceMinor: 800 }
+const THEFT = { ratio: 0.01, minPriceMinor: 6_000, maxPriceMinor: 15_000 }
+const BULK_PIECES = { least: 41, most: 60 }
 /** How many lines an order has, and how many of each product: the index is drawn, so 1 is the most frequent. */
 const LINE_COUNTS = [1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5] as const
 const QUANTITIES = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 4] as const
+
+interface Basket {
+  items: OrderPlaced['items']
+  address: SimulatedAddress | undefined
+}
 
 /**
  * Makes orders, one call each, without Kafka and without waiting: a few microseconds per order, since the choices
@@ -76,6 +90,9 @@ export function createSimulator(options: SimulatorOptions): Simulator {
   const drawProduct = createZipf(catalogue.products.length, random)
   const drawCustomer = createZipf(welcome.length, random, 0.8)
 
+  const gifts = findBulkGoods(catalogue, GIFT)
+  const loot = findBulkGoods(catalogue, THEFT)
+
   let orders = 0
   const remembered: { order: OrderPlaced; sent: SimulatedOrder }[] = []
   let oldest = 0
@@ -84,7 +101,7 @@ export function createSimulator(options: SimulatorOptions): Simulator {
     const customer = welcome[drawCustomer()]!
     const orderId = `ord-${runId}-${++orders}`
     const now = new Date(nowMs()).toISOString()
-    const items = makeItems(drawProducts(choose(LINE_COUNTS)), () => choose(QUANTITIES))
+    const { items, address } = makeBasket(customer)
     return {
       type: 'OrderPlaced',
       eventId: eventIdOf(orderId, 'OrderPlaced'),
@@ -95,8 +112,29 @@ export function createSimulator(options: SimulatorOptions): Simulator {
       currency: customer.currency,
       items,
       total: totalOf(items),
-      ...(random() < WITH_ADDRESS_RATIO ? { shippingAddress: customer.address } : {}),
+      ...(address ? { shippingAddress: address } : {}),
     }
+  }
+
+  function makeBasket(customer: SimulatedCustomer): Basket {
+    const mood = random()
+    if (mood < THEFT.ratio) return makeBulk(customer, choose(loot))
+    if (mood < THEFT.ratio + GIFT.ratio) return makeBulk(customer, choose(gifts))
+    return {
+      items: makeItems(drawProducts(choose(LINE_COUNTS)), () => choose(QUANTITIES)),
+      address: random() < WITH_ADDRESS_RATIO ? customer.address : undefined,
+    }
+  }
+
+  function makeBulk(customer: SimulatedCustomer, product: CatalogueProduct): Basket {
+    const { least, most } = BULK_PIECES
+    const wanted = least + Math.floor(random() * (most - least + 1))
+    // With room for one more, which a conflict adds.
+    const affordable = Math.floor((limitMinor - 1) / product.unitPriceMinor) - 1
+    const quantity = Math.max(1, Math.min(wanted, affordable))
+    let host = choose(welcome)
+    while (host.country === customer.country) host = choose(welcome)
+    return { items: makeItems([product], () => quantity), address: host.address }
   }
 
   function drawProducts(count: number): CatalogueProduct[] {
@@ -138,6 +176,19 @@ export function createSimulator(options: SimulatorOptions): Simulator {
       return sealed
     },
   }
+}
+
+/** Nothing scarce: a few of these orders would take all that there is. */
+function findBulkGoods(
+  { products }: SimulatedCatalogue,
+  { minPriceMinor, maxPriceMinor }: typeof GIFT,
+): CatalogueProduct[] {
+  return products.filter(
+    ({ unitPriceMinor, stock }) =>
+      unitPriceMinor >= minPriceMinor &&
+      unitPriceMinor <= maxPriceMinor &&
+      stock.quantity > 10 * BULK_PIECES.most,
+  )
 }
 
 function isContentFault(fault: Fault): fault is ContentFault {

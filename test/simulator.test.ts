@@ -203,6 +203,33 @@ test('in a demo of 5,000 orders one to three in a hundred meet scarce stock', ()
   }
 })
 
+test('four orders in a hundred send many pieces to another country: three of cheap goods, one of dear ones', () => {
+  const { customers } = createSimulatedCatalogue()
+  const countries = new Map(customers.map(({ id, country }) => [id, country]))
+  const abroad = simulate(20_000)
+    .map(({ value }) => ordersRaw.decode(value))
+    .filter(
+      ({ shippingAddress, customerId }) =>
+        shippingAddress && shippingAddress.country !== countries.get(customerId),
+    )
+  const dear = abroad.filter(({ total }) => total > 100_000)
+  assert.ok(abroad.every(({ items }) => items.length === 1 && items[0]!.quantity > 40))
+  assert.ok(abroad.every(({ total }) => total < 50_000 || total > 240_000))
+  assert.ok(Math.abs(dear.length / 20_000 - 0.01) < 0.003, `${dear.length}`)
+  assert.ok(Math.abs((abroad.length - dear.length) / 20_000 - 0.03) < 0.005, `${abroad.length}`)
+})
+
+test('with a low limit no order of many pieces goes over it, nor its conflict', () => {
+  const limitMinor = 100_000
+  const totals = simulate(20_000, { limitMinor, badRatio: 0.3 })
+    .filter(({ fault }) => fault === undefined || fault === 'conflict')
+    .map(({ value }) => ordersRaw.decode(value))
+    .filter(({ items }) => items.some(({ quantity }) => quantity > 5))
+    .map(({ total }) => total)
+  assert.ok(totals.some((total) => total > 80_000))
+  assert.ok(totals.every((total) => total < limitMinor))
+})
+
 test('an order costs less than 20 microseconds', () => {
   const simulator = createSimulator({ seed: 1, badRatio: 0.02, runId: 'run' })
   const rounds = Array.from({ length: 5 }, () => {
