@@ -5,11 +5,15 @@
  * (lib/orderRules.ts), a repeated order id as duplicate or conflict (lib/dedupeWindow.ts); a good one gets its
  * customer and goes on as PENDING.
  *
+ * Each instance keeps the whole catalogue, from the topic `products`, and can be asked for it: GET /products and
+ * /products/<sku> on its health port.
+ *
  * Flags: --verbose prints a line per order. Run as many instances as there are partitions.
  */
 
 import { createKafka } from './kafkaConfig.ts'
 import { Catalogue } from './lib/catalogue.ts'
+import { catalogueRoutes } from './lib/catalogueRoutes.ts'
 import { CustomerLookup } from './lib/customers.ts'
 import { DedupeWindow } from './lib/dedupeWindow.ts'
 import {
@@ -34,7 +38,6 @@ await runService(
     const catalogue = await Catalogue.open({
       createKafka: (purpose) => createKafka(config, `validator-${purpose}`, log),
       topic: products,
-      database,
       log,
       signal,
     })
@@ -49,6 +52,7 @@ await runService(
       remember: (window: DedupeWindow, { event, source, timestampMs }: InputRecord<OrderPlaced>) =>
         void window.admit(event, source, timestampMs),
       handle: decide,
+      routes: catalogueRoutes(catalogue),
     }
 
     async function decide(records: InputRecord<OrderPlaced>[], window: DedupeWindow): Promise<Outcome[]> {
@@ -58,6 +62,7 @@ await runService(
       )
       const customerOf = await customers.find(records.map(({ event }) => event.customerId))
       const product = await catalogue.lookUp(
+        database,
         records.flatMap(({ event }) => event.items.map(({ sku }) => sku)),
       )
       const knowledge = { customer: (id: string) => customerOf.get(id), product }

@@ -1,7 +1,7 @@
 import type { Admin, Kafka } from 'kafkajs'
 import { sleep } from './async.ts'
 import { type Database, query } from './database.ts'
-import { UnavailableError, UnusableRecordError } from './errors.ts'
+import { describe, UnavailableError, UnusableRecordError } from './errors.ts'
 import type { ProductEvent } from './events.ts'
 import type { Logger } from './log.ts'
 import { readTopics } from './topicReader.ts'
@@ -13,7 +13,6 @@ export interface CatalogueOptions {
   /** Makes a Kafka client of its own connections. */
   createKafka(purpose: string): Kafka
   topic: Topic<ProductEvent>
-  database: Database
   log: Logger
   signal: AbortSignal
 }
@@ -29,6 +28,8 @@ export class Catalogue {
   readonly #options: CatalogueOptions
   /** The latest event of each product; undefined for one that was withdrawn by a tombstone. */
   readonly #products = new Map<string, ProductEvent | undefined>()
+  /** The skus of those that are on sale, sorted; undefined after some have come or gone. */
+  #sorted: string[] | undefined
   #position = 0
   #admin: Admin | undefined
   #freshLook: Promise<void> | undefined
@@ -53,14 +54,39 @@ export class Catalogue {
           for (const record of records) catalogue.#apply(record)
         },
         onCaughtUp: resolve,
-      }).then(() => resolve(), reject)
+      }).then(
+        () => resolve(),
+        (error: unknown) => {
+          log.error(`no longer follows ${topic.name}: ${describe(error)}`)
+          reject(error)
+        },
+      )
     })
-    options.log.info(`knows ${catalogue.size} products`)
+    options.log.info(`knows ${catalogue.count} products`)
     return catalogue
   }
 
-  get size(): number {
-    return this.#products.size
+  /** How many products are on sale. */
+  get count(): number {
+    return this.#skus.length
+  }
+
+  /** What this instance has read so far: a product that came or went a moment ago may be missing. */
+  statusOf(sku: string): ProductStatus {
+    if (this.#products.get(sku)) return 'known'
+    return this.#products.has(sku) ? 'withdrawn' : 'unknown'
+  }
+
+  /** The latest event of a product that is on sale. */
+  find(sku: string): ProductEvent | undefined {
+    return this.#products.get(sku)
+  }
+
+  /** The products on sale in the order of their skus: at most `limit`, beginning after that sku. */
+  list(after: string | undefined, limit: number): ProductEvent[] {
+    const skus = this.#skus
+    const start = after === undefined ? 0 : countUpTo(skus, after)
+    return skus.slice(start, start + limit).map((sku) => this.#products.get(sku)!)
   }
 
   /**
@@ -69,13 +95,13 @@ export class Catalogue {
    *
    * @throws UnavailableError
    */
-  async lookUp(skus: Iterable<string>): Promise<(sku: string) => ProductStatus> {
+  async lookUp(database: Database, skus: Iterable<string>): Promise<(sku: string) => ProductStatus> {
     const doubtful = new Set<string>()
     for (const sku of skus) if (!this.#products.get(sku)) doubtful.add(sku)
     const inDatabase = new Map<string, ProductStatus>()
     if (doubtful.size > 0) {
       await this.#lookAgain()
-      const rows = await query<{ sku: string; withdrawn: boolean }>(this.#options.database, {
+      const rows = await query<{ sku: string; withdrawn: boolean }>(database, {
         name: 'find-products',
         text: 'SELECT sku, withdrawn FROM products WHERE sku = ANY($1)',
         values: [[...doubtful]],
@@ -83,9 +109,14 @@ export class Catalogue {
       for (const { sku, withdrawn } of rows) inDatabase.set(sku, withdrawn ? 'withdrawn' : 'known')
     }
     return (sku) => {
-      if (this.#products.get(sku)) return 'known'
-      return inDatabase.get(sku) ?? (this.#products.has(sku) ? 'withdrawn' : 'unknown')
+      const status = this.statusOf(sku)
+      return status === 'known' ? status : (inDatabase.get(sku) ?? status)
     }
+  }
+
+  get #skus(): string[] {
+    this.#sorted ??= [...this.#products].flatMap(([sku, event]) => (event ? [sku] : [])).sort()
+    return this.#sorted
   }
 
   #apply({ offset, key, value }: { offset: number; key: Buffer | null; value: Buffer | null }): void {
@@ -93,17 +124,23 @@ export class Catalogue {
     if (key === null) return
     const sku = key.toString()
     if (value === null) {
-      this.#products.set(sku, undefined)
+      this.#set(sku, undefined)
       return
     }
     try {
       const event = this.#options.topic.decode(value)
       if (event.sku !== sku) throw new UnusableRecordError(`key '${sku.slice(0, 80)}' is not '${event.sku}'`)
-      this.#products.set(sku, event)
+      this.#set(sku, event)
     } catch (error) {
       if (!(error instanceof UnusableRecordError)) throw error
       this.#options.log.error(`${this.#options.topic.name}/0/${offset} passed over: ${error.message}`)
     }
+  }
+
+  #set(sku: string, event: ProductEvent | undefined): void {
+    const wasThere = this.#products.get(sku) !== undefined
+    this.#products.set(sku, event)
+    if (wasThere !== (event !== undefined)) this.#sorted = undefined
   }
 
   /** One look serves all tasks that ask at the same time, but none that asked before it began. */
@@ -142,4 +179,16 @@ export class Catalogue {
       throw new UnavailableError('Kafka', error)
     }
   }
+}
+
+/** How many of the sorted texts are not after this one, by binary search. */
+function countUpTo(sorted: readonly string[], text: string): number {
+  let low = 0
+  let high = sorted.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (sorted[middle]! <= text) low = middle + 1
+    else high = middle
+  }
+  return low
 }

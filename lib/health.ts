@@ -1,4 +1,4 @@
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Logger } from './log.ts'
 
@@ -10,24 +10,47 @@ export interface HealthServer {
 /** How many ports above the first are tried: as many instances of all services can run on one machine. */
 const PORTS_TRIED = 50
 
+/** `body` becomes JSON; 200 when no status is given. */
+export interface Answer {
+  status?: number
+  body: unknown
+}
+
+/**
+ * What a service can be asked by GET, by path. A path that ends in a slash takes all that lie below it, and is told what
+ * follows the slash, decoded.
+ */
+export type Routes = Readonly<Record<string, (query: URLSearchParams, rest: string) => Answer>>
+
 /**
  * Says how a service is, on 127.0.0.1: `/health/live` (200 as long as it runs), `/health/ready` (200 while it has
  * a place in its group, else 503), `/health` (the whole report). A second instance takes the next free port.
  *
  * @param port the first port to be tried; 0 for any
  * @param report what to answer; `ready` decides the status of `/health/ready`
+ * @param routes what else it can be asked
  */
 export async function startHealthServer(
   port: number,
   log: Logger,
   report: () => { ready: boolean },
+  routes: Routes = {},
 ): Promise<HealthServer> {
+  const all = new Map(
+    Object.entries<Routes[string]>({
+      '/health': () => ({ body: report() }),
+      '/health/live': () => ({ body: report() }),
+      '/health/ready': () => {
+        const body = report()
+        return { status: body.ready ? 200 : 503, body }
+      },
+      ...routes,
+    }),
+  )
   const server = createServer((request, response) => {
-    const answer = report()
-    const known = ['/health', '/health/live', '/health/ready'].includes(request.url ?? '')
-    const status = !known ? 404 : request.url === '/health/ready' && !answer.ready ? 503 : 200
+    const { status = 200, body } = answer(all, request)
     response.writeHead(status, { 'content-type': 'application/json' })
-    response.end(JSON.stringify(known ? answer : { error: 'try /health' }))
+    response.end(JSON.stringify(body))
   })
   for (let attempt = 0; ; attempt++) {
     try {
@@ -37,6 +60,22 @@ export async function startHealthServer(
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || attempt >= PORTS_TRIED) throw error
     }
+  }
+}
+
+function answer(routes: ReadonlyMap<string, Routes[string]>, { method, url = '' }: IncomingMessage): Answer {
+  if (method !== 'GET' && method !== 'HEAD') return { status: 405, body: { error: 'only GET is answered' } }
+  const [path = '', query] = url.split('?', 2)
+  const exact = routes.get(path)
+  if (exact) return exact(new URLSearchParams(query), '')
+  const parent = path.slice(0, path.indexOf('/', 1) + 1)
+  const below = routes.get(parent)
+  if (!below) return { status: 404, body: { error: `try ${[...routes.keys()].join(', ')}` } }
+  try {
+    return below(new URLSearchParams(query), decodeURIComponent(path.slice(parent.length)))
+  } catch (error) {
+    if (!(error instanceof URIError)) throw error
+    return { status: 400, body: { error: 'the path is wrongly encoded' } }
   }
 }
 

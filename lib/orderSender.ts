@@ -6,7 +6,8 @@ import { splitIntoSends } from './transaction.ts'
 
 export interface SentRecord {
   key: string | null
-  value: Buffer
+  /** null is a tombstone */
+  value: Buffer | null
 }
 
 export interface OrderSenderOptions {

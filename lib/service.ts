@@ -6,7 +6,7 @@ import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { type Config, createKafka, loadConfig } from '../kafkaConfig.ts'
 import { type Database, migrateDatabase, openDatabase } from './database.ts'
 import { ConfigurationError, describe, PipelineError } from './errors.ts'
-import { startHealthServer } from './health.ts'
+import { type Routes, startHealthServer } from './health.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Processor, type ProcessorStatus, type Work } from './processor.ts'
 import { DeadLetter, type Outcome, type RawRecord } from './record.ts'
@@ -29,6 +29,8 @@ export interface ServiceWork<Event, State> extends Omit<Work<Event, State>, 'max
   maxBatchRecords?: number
   /** More lines for the status, by name: shown with the counters each second and in the health report. */
   details?: () => Record<string, string | number>
+  /** What it can be asked on its health port, beside its health. */
+  routes?: Routes
   /** Shows the figures each second in a way of its own, in place of the line that every service prints. */
   report?: (states: State[], status: ProcessorStatus) => void
 }
@@ -81,9 +83,8 @@ export async function serve<Event, State>(
     log,
     ...(verbose ? { onDone: printOutcome } : {}),
   })
-  const health = await startHealthServer(config.healthPort, log, () =>
-    healthOf(group, processor, work.details),
-  )
+  const report = () => healthOf(group, processor, work.details)
+  const health = await startHealthServer(config.healthPort, log, report, work.routes)
   service.onClose(() => health.close())
   const ticker = setInterval(() => {
     if (work.report) work.report(processor.states, processor.status)
