@@ -1,9 +1,10 @@
 /**
  * Shows what is ordered, while it is ordered and afterwards.
  *
- * Reads orders.validated (booked revenue: the sum of `total`, by currency) and orders.rejected; writes nothing.
- * Shown are, by arrival, orders/s over the last 10 s and booked revenue over the last minute; totals, top products
- * and the share of rejected orders; and, by event time, a table of the minutes in which orders were placed. A
+ * Reads orders.validated (booked revenue: the sum of `total`, by currency), orders.rejected, payment.events (captured
+ * revenue: the sum of what was captured) and orders.completed (the ends of orders); writes nothing.
+ * Shown are, by arrival, orders/s over the last 10 s and booked and captured revenue over the last minute; totals, top
+ * products and what became of orders; and, by event time, a table of the minutes in which orders were placed. A
  * minute takes orders until ANALYTICS_GRACE_SECONDS after its end; later ones are counted as late, in the totals
  * and not in the minutes. A replay of the same records reproduces that table to the byte.
  *
@@ -21,8 +22,8 @@ import { AnalyticsDisplay } from './lib/analyticsDisplay.ts'
 import { formatReport } from './lib/analyticsReport.ts'
 import { ConfigurationError } from './lib/errors.ts'
 import { parseInstant } from './lib/instant.ts'
-import { type OrderEvent, OrderReplay } from './lib/orderReplay.ts'
-import { OrderStatistics, summarise } from './lib/orderStatistics.ts'
+import { countedTopics, OrderReplay } from './lib/orderReplay.ts'
+import { type OrderEvent, OrderStatistics, summarise } from './lib/orderStatistics.ts'
 import type { ProcessorStatus } from './lib/processor.ts'
 import type { InputRecord } from './lib/record.ts'
 import { runMain, SERVICE_FLAGS, type Service, serve } from './lib/service.ts'
@@ -30,7 +31,7 @@ import { fetchBounds } from './lib/topicBounds.ts'
 import type { ReadFrom } from './lib/topicReader.ts'
 
 const PURPOSE =
-  'Shows orders/s, booked revenue, top products and a table by minute; with --from-beginning or --from a replay.'
+  'Shows orders/s, booked and captured revenue, top products and a table by minute; with --from-beginning or --from a replay.'
 const FLAGS = {
   'from-beginning': { type: 'boolean' },
   from: { type: 'string' },
@@ -62,7 +63,7 @@ async function showLive(service: Service, json: boolean, verbose: boolean): Prom
   const display = createDisplay(service, json)
   const partitionCount = watchPartitionCount(service)
   const work = {
-    inputs: inputsOf(service),
+    inputs: countedTopics(service.config.topics),
     outputs: [],
     createState: () => new OrderStatistics(graceMs),
     // Some more than is shown: the minutes and the watermark that the first orders shown depend on.
@@ -90,7 +91,7 @@ async function replay(service: Service, from: ReadFrom, once: boolean, json: boo
   const { graceMs } = config.analytics
   const orders = new OrderReplay({
     kafka: createKafka(config, 'analytics-replay', log),
-    topics: inputsOf(service),
+    topics: countedTopics(config.topics),
     from,
     until: once ? 'end' : 'forever',
     graceMs,
@@ -111,10 +112,6 @@ async function replay(service: Service, from: ReadFrom, once: boolean, json: boo
   const summary = summarise(orders.statistics, graceMs)
   const text = json ? `${JSON.stringify(summary)}\n` : formatReport(summary)
   await new Promise((resolve) => process.stdout.write(text, resolve))
-}
-
-function inputsOf({ config }: Service) {
-  return [config.topics.ordersValidated, config.topics.ordersRejected]
 }
 
 function createDisplay({ config }: Service, json: boolean): AnalyticsDisplay {

@@ -2,8 +2,9 @@
  * Everything at once (npm start): Kafka and PostgreSQL if they are not there, topics, every service and the
  * simulator as processes of their own, and live figures, until Ctrl-C.
  *
- *   --orders N   places N orders as fast as it goes, waits until the pipeline has drained, checks that nothing was
- *                lost or done twice, prints the summary and exits with 0 only if so
+ *   --orders N   places N orders as fast as it goes, waits until the pipeline has drained, checks that each was decided
+ *                and carried out once and that stock, ledger and analytics agree, prints the summary and exits with 0
+ *                only if so
  *   --file F     the same with the orders of a real history (Online Retail, CSV or CSV.gz)
  *   --rate R     orders per second, instead of ORDERS_PER_SECOND
  *   --json       the last line on standard output is the summary as one JSON object

@@ -5,7 +5,7 @@ export function addAmount(amounts: Amounts, currency: string, amountMinor: numbe
   amounts.set(currency, (amounts.get(currency) ?? 0) + amountMinor)
 }
 
-export function addAmounts(amounts: Amounts, more: Amounts): void {
+export function addAmounts(amounts: Amounts, more: ReadonlyMap<string, number>): void {
   for (const [currency, amountMinor] of more) addAmount(amounts, currency, amountMinor)
 }
 

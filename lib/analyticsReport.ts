@@ -36,6 +36,7 @@ export function formatPanel(figures: LiveFigures): string {
   const rates = formatColumns([
     ['orders/s', formatCount(rolling.ordersPerSecond, 1), 'over the last 10 s'],
     ['booked/min', formatMoneys(rolling.bookedRevenuePerMinuteMinor), 'over the last 60 s'],
+    ['captured/min', formatMoneys(rolling.capturedRevenuePerMinuteMinor), 'over the last 60 s'],
   ])
   const blocks = [
     `analytics  ${formatPartitions(figures)}  totals ${formatSince(figures)}`,
@@ -54,6 +55,8 @@ export function formatLine(figures: LiveFigures): string {
     `${formatCount(rolling.ordersPerSecond, 1)} orders/s`,
     `booked/min ${formatMoneys(rolling.bookedRevenuePerMinuteMinor)}`,
     `${formatCount(summary.orders)} orders booked ${formatMoneys(summary.bookedRevenueMinor)} ${formatSince(figures)}`,
+    `confirmed ${formatCount(summary.confirmed)} captured ${formatMoneys(summary.capturedRevenueMinor)}`,
+    `cancelled ${formatCount(summary.cancelled.orders)}`,
     `rejected ${formatShare(summary.rejected.share)}`,
     formatPartitions(figures),
   ].join('  ')
@@ -72,11 +75,12 @@ export function toLiveJson({ rolling, summary, sinceMs, partitions }: LiveFigure
 }
 
 function formatTotals(summary: Summary): string {
-  const { rejected, late, future, droppedMinutes, unusableRecords } = summary
-  const reasons = Object.entries(rejected.reasons).map(([code, count]) => `${code} ${formatCount(count)}`)
+  const { confirmed, cancelled, rejected, late, future, droppedMinutes, unusableRecords } = summary
   const rows = [
     formatTotal('orders', summary, ''),
-    ['rejected', formatCount(rejected.orders), formatShare(rejected.share), reasons.join(', ')],
+    ['confirmed', formatCount(confirmed), `captured ${formatMoneys(summary.capturedRevenueMinor)}`, ''],
+    ['cancelled', formatCount(cancelled.orders), '', formatReasons(cancelled.reasons)],
+    ['rejected', formatCount(rejected.orders), formatShare(rejected.share), formatReasons(rejected.reasons)],
     formatTotal('late', late, `after ${summary.graceSeconds} s of grace: in the totals, not in the minutes`),
   ]
   if (future.orders > 0) rows.push(formatTotal('future', future, 'dated ahead of their arrival: likewise'))
@@ -86,6 +90,12 @@ function formatTotals(summary: Summary): string {
   if (unusableRecords > 0)
     rows.push(['unusable', formatCount(unusableRecords), '', 'records without an event'])
   return formatColumns(rows, [1])
+}
+
+function formatReasons(reasons: Record<string, number>): string {
+  return Object.entries(reasons)
+    .map(([code, count]) => `${code} ${formatCount(count)}`)
+    .join(', ')
 }
 
 function formatTotal(label: string, { orders, bookedRevenueMinor }: CountedOrders, note: string): string[] {

@@ -6,6 +6,7 @@
  * from it alone can be told.
  */
 import { base, Faker } from '@faker-js/faker'
+import { JUDGE_NAMES } from './judges.ts'
 import { PROBES, type Probe } from './probes.ts'
 
 export const FAULT_KINDS = [
@@ -49,7 +50,14 @@ export interface ScheduleShape {
   sessionTimeoutMs: number
 }
 
-export const SERVICES = ['validator', 'inventoryService', 'paymentService'] as const
+/** The services that work on each order, and are put to the test. */
+export const SERVICES: readonly string[] = [
+  'validator',
+  ...JUDGE_NAMES.map((name) => `${name}Service`),
+  'fulfilmentService',
+]
+/** What reads along: one instance each is enough to see that it does. */
+const READERS = ['analytics', 'mailService', 'orderView', 'api']
 /** Instances of each service that run all the time; one more comes and goes. */
 export const INSTANCES = 2
 
@@ -73,7 +81,7 @@ export function standingProcesses(): string[] {
   const instances = SERVICES.flatMap((name) =>
     Array.from({ length: INSTANCES }, (_, index) => `${name}-${index + 1}`),
   )
-  return [...instances, 'analytics-1', 'producer-1']
+  return [...instances, ...READERS.map((name) => `${name}-1`), 'producer-1']
 }
 
 function planKinds({ brokers, sessionTimeoutMs }: ScheduleShape): Record<FaultKind, KindPlan> {

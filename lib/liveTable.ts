@@ -76,9 +76,12 @@ export function summaryRows(figures: Figures, rates: RateMeter): [string, string
     const perSecond = rates.rate(name, count)
     return [name, `${formatCount(count)}${perSecond > 0 ? ` (${perSecond}/s)` : ''}`]
   }
-  const revenue = Object.entries(figures.revenueMinor).map(([currency, minor]) =>
-    formatMoney(minor, currency),
-  )
+  const money = (amounts: Record<string, number>) =>
+    Object.entries(amounts)
+      .map(([currency, minor]) => formatMoney(minor, currency))
+      .join('  ') || '0'
+  const reasons = Object.entries(figures.cancelled).map(([code, count]) => `${code} ${formatCount(count)}`)
+  const [cancelled, cancelledRate] = row('cancelled', figures.cancelledOrders)
   return [
     row('placed', figures.placed),
     row('validated', figures.validated),
@@ -88,7 +91,10 @@ export function summaryRows(figures: Figures, rates: RateMeter): [string, string
     row('not reserved', figures.notReserved),
     row('authorised', figures.authorised),
     row('declined', figures.declined),
-    ['booked', revenue.join('  ') || '0'],
+    row('confirmed', figures.confirmed),
+    [cancelled, reasons.length > 0 ? `${cancelledRate}: ${reasons.join(', ')}` : cancelledRate],
+    ['booked', money(figures.revenueMinor)],
+    ['captured', money(figures.capturedMinor)],
   ]
 }
 

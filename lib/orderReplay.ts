@@ -1,13 +1,16 @@
 import type { Kafka } from 'kafkajs'
 import { UnusableRecordError } from './errors.ts'
-import type { OrderRejected, OrderValidated } from './events.ts'
 import type { Logger } from './log.ts'
-import { OrderStatistics } from './orderStatistics.ts'
+import { type OrderEvent, OrderStatistics } from './orderStatistics.ts'
 import { decodeRecord, formatPosition } from './record.ts'
 import { type ReadFrom, readTopics, type TopicRecord } from './topicReader.ts'
-import type { Topic } from './topics.ts'
+import type { Topic, TopicTable } from './topics.ts'
 
-export type OrderEvent = OrderValidated | OrderRejected
+/** What analytics counts from. */
+export function countedTopics(topics: TopicTable): Topic<OrderEvent>[] {
+  const { ordersValidated, ordersRejected, paymentEvents, ordersCompleted } = topics
+  return [ordersValidated, ordersRejected, paymentEvents, ordersCompleted]
+}
 
 export interface ReplayOptions {
   kafka: Kafka

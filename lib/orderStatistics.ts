@@ -2,8 +2,8 @@
  * What analytics knows: the statistics of each partition, kept apart, and their sum, which is what is shown. No
  * clock is asked here but for the rolling figures, which get the time passed in.
  */
-import { type Amounts, addAmounts, toSortedObject } from './amounts.ts'
-import type { OrderRejected, OrderValidated } from './events.ts'
+import { type Amounts, addAmount, addAmounts, toSortedObject } from './amounts.ts'
+import type { OrderCompleted, OrderRejected, OrderValidated, PaymentEvent, Reason } from './events.ts'
 import { addToTally, MinuteTable, newTally, type Tally } from './minuteTable.ts'
 import { type ProductTotal, ProductTotals } from './productTotals.ts'
 import { RollingWindow } from './rollingWindow.ts'
@@ -11,8 +11,25 @@ import { RollingWindow } from './rollingWindow.ts'
 export const TOP_PRODUCTS = 10
 const RATE_SECONDS = 10
 const REVENUE_SECONDS = 60
-/** The codes come from the validator, which has a dozen. */
+/** The codes come from the validator, which has a dozen, and from the judges. */
 const MAX_REASON_CODES = 100
+
+/** What analytics reads. Of the payment events captures alone are counted: an authorisation is no revenue yet. */
+export type OrderEvent = OrderValidated | OrderRejected | PaymentEvent | OrderCompleted
+
+/** Orders that came to an end for reasons: how many, and how many for each code. One may have several. */
+class RefusedOrders {
+  orders = 0
+  readonly reasons = new Map<string, number>()
+
+  add(reasons: readonly Reason[]): void {
+    this.orders++
+    for (const code of new Set(reasons.map((reason) => reason.code))) {
+      const key = this.reasons.has(code) || this.reasons.size < MAX_REASON_CODES ? code : 'other'
+      this.reasons.set(key, (this.reasons.get(key) ?? 0) + 1)
+    }
+  }
+}
 
 /** The statistics of one partition: what is counted depends on its records and their order alone. */
 export class OrderStatistics {
@@ -21,8 +38,11 @@ export class OrderStatistics {
   readonly table: MinuteTable
   readonly products = new ProductTotals()
   readonly rolling = new RollingWindow()
-  rejected = 0
-  readonly reasons = new Map<string, number>()
+  readonly rejected = new RefusedOrders()
+  confirmed = 0
+  readonly cancelled = new RefusedOrders()
+  readonly captured: Amounts = new Map()
+  readonly rollingCaptures = new RollingWindow()
   /** Records that hold no event of their topic. */
   unusable = 0
   /** Arrival of the oldest record counted. */
@@ -35,10 +55,25 @@ export class OrderStatistics {
   }
 
   /** @param arrivedMs when the record was sent to Kafka */
-  add(event: OrderValidated | OrderRejected, arrivedMs: number): void {
+  add(event: OrderEvent, arrivedMs: number): void {
     this.sinceMs = Math.min(this.sinceMs, arrivedMs)
-    if (event.type === 'OrderRejected') this.#addRejected(event)
-    else this.#addValidated(event, arrivedMs)
+    switch (event.type) {
+      case 'OrderValidated':
+        this.#addValidated(event, arrivedMs)
+        break
+      case 'OrderRejected':
+        this.rejected.add(event.reasons)
+        break
+      case 'OrderConfirmed':
+        this.confirmed++
+        break
+      case 'OrderCancelled':
+        this.cancelled.add(event.reasons)
+        break
+      case 'PaymentCaptured':
+        addAmount(this.captured, event.currency, event.amount)
+        this.rollingCaptures.add(arrivedMs, event.currency, event.amount)
+    }
   }
 
   #addValidated({ placedAt, currency, total, items }: OrderValidated, arrivedMs: number): void {
@@ -47,14 +82,6 @@ export class OrderStatistics {
     this.table.add(placedMs, arrivedMs, currency, total)
     this.rolling.add(arrivedMs, currency, total)
     for (const item of items) this.products.add(item, currency, placedMs)
-  }
-
-  #addRejected({ reasons }: OrderRejected): void {
-    this.rejected++
-    for (const code of new Set(reasons.map((reason) => reason.code))) {
-      const key = this.reasons.has(code) || this.reasons.size < MAX_REASON_CODES ? code : 'other'
-      this.reasons.set(key, (this.reasons.get(key) ?? 0) + 1)
-    }
   }
 }
 
@@ -80,6 +107,11 @@ export interface ProductRow {
 
 /** Everything here is the same however the records of the partitions came interleaved. */
 export interface Summary extends CountedOrders {
+  /** What was captured for confirmed orders: the sum of PaymentCaptured. */
+  capturedRevenueMinor: Money
+  confirmed: number
+  /** An order counts under each of its reasons, here and below. */
+  cancelled: { orders: number; reasons: Record<string, number> }
   rejected: { orders: number; share: number; reasons: Record<string, number> }
   graceSeconds: number
   /** Not in the minutes, but in the totals: came after the grace, or dated far ahead of its arrival. */
@@ -102,14 +134,17 @@ export function summarise(parts: readonly OrderStatistics[], graceMs: number): S
   const sum = (read: (part: OrderStatistics) => number) =>
     parts.reduce((total, part) => total + read(part), 0)
   const accepted = sumTallies(parts.map((part) => part.accepted))
-  const rejected = sum((part) => part.rejected)
-  const received = accepted.orders + rejected
+  const rejected = sumRefused(parts.map((part) => part.rejected))
+  const received = accepted.orders + rejected.orders
   return {
     ...toCountedOrders(accepted),
+    capturedRevenueMinor: sumAmounts(parts.map(({ captured }) => captured)),
+    confirmed: sum((part) => part.confirmed),
+    cancelled: sumRefused(parts.map((part) => part.cancelled)),
     rejected: {
-      orders: rejected,
-      share: received === 0 ? 0 : Number((rejected / received).toFixed(6)),
-      reasons: sumReasons(parts),
+      orders: rejected.orders,
+      share: received === 0 ? 0 : Number((rejected.orders / received).toFixed(6)),
+      reasons: rejected.reasons,
     },
     graceSeconds: graceMs / 1_000,
     late: toCountedOrders(sumTallies(parts.map(({ table }) => table.late))),
@@ -130,17 +165,20 @@ export interface RollingFigures {
   ordersPerSecond: number
   /** Over the last sixty seconds. */
   bookedRevenuePerMinuteMinor: Money
+  capturedRevenuePerMinuteMinor: Money
 }
 
 /** How fast orders arrive. */
 export function sumRolling(parts: readonly OrderStatistics[], nowMs: number): RollingFigures {
-  const revenue: Amounts = new Map()
-  let orders = 0
-  for (const { rolling } of parts) {
-    orders += rolling.sum(RATE_SECONDS, nowMs).orders
-    addAmounts(revenue, rolling.sum(REVENUE_SECONDS, nowMs).revenue)
+  const orders = parts.reduce((sum, { rolling }) => sum + rolling.sum(RATE_SECONDS, nowMs).orders, 0)
+  const overMinute = (window: RollingWindow) => window.sum(REVENUE_SECONDS, nowMs).revenue
+  return {
+    ordersPerSecond: orders / RATE_SECONDS,
+    bookedRevenuePerMinuteMinor: sumAmounts(parts.map(({ rolling }) => overMinute(rolling))),
+    capturedRevenuePerMinuteMinor: sumAmounts(
+      parts.map(({ rollingCaptures }) => overMinute(rollingCaptures)),
+    ),
   }
-  return { ordersPerSecond: orders / RATE_SECONDS, bookedRevenuePerMinuteMinor: toSortedObject(revenue) }
 }
 
 function sumTallies(tallies: readonly Tally[]): Tally {
@@ -156,10 +194,17 @@ function toCountedOrders({ orders, revenue }: Tally): CountedOrders {
   return { orders, bookedRevenueMinor: toSortedObject(revenue) }
 }
 
-function sumReasons(parts: readonly OrderStatistics[]): Record<string, number> {
-  const total: Map<string, number> = new Map()
-  for (const { reasons } of parts) addAmounts(total, reasons)
+function sumAmounts(parts: readonly ReadonlyMap<string, number>[]): Record<string, number> {
+  const total: Amounts = new Map()
+  for (const part of parts) addAmounts(total, part)
   return toSortedObject(total)
+}
+
+function sumRefused(parts: readonly RefusedOrders[]): Summary['cancelled'] {
+  return {
+    orders: parts.reduce((sum, { orders }) => sum + orders, 0),
+    reasons: sumAmounts(parts.map(({ reasons }) => reasons)),
+  }
 }
 
 function sumMinutes(parts: readonly OrderStatistics[]): MinuteRow[] {

@@ -4,17 +4,29 @@ import { freePort, isPortFree } from '../infra/ports.ts'
 import { createKafka, ensureTopics } from '../kafkaConfig.ts'
 import { sleep, untilAborted } from './async.ts'
 import { ended, Supervisor, startScript, stopScript } from './childProcesses.ts'
+import type { Database } from './database.ts'
 import { describe } from './errors.ts'
 import { fetchLag, workingGroups } from './groupLag.ts'
+import { JUDGE_NAMES } from './judges.ts'
 import { LiveTable, RateMeter, summaryRows } from './liveTable.ts'
+import { compareAnalytics, compareStored, readStoredSums, replaySince, type StoredSums } from './runChecks.ts'
 import type { Service } from './service.ts'
 import { Tally } from './tally.ts'
-import { fetchBounds } from './topicBounds.ts'
+import { fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
 import { readTopics } from './topicReader.ts'
 
-const SERVICES = ['paymentGateway', 'validator', 'inventoryService', 'paymentService', 'analytics']
+const SERVICES = [
+  'paymentGateway',
+  'validator',
+  ...JUDGE_NAMES.map((name) => `${name}Service`),
+  'fulfilmentService',
+  'mailService',
+  'orderView',
+  'api',
+  'analytics',
+]
 const DATA_DIRECTORY = new URL('../.data', import.meta.url).pathname
-/** Nothing came to an end for so long, with all orders placed: it will not drain. */
+/** Nothing came to an end for so long beyond the time that verdicts have, with all orders placed: it will not drain. */
 const STALL_MS = 60_000
 
 export interface RunOptions {
@@ -40,6 +52,11 @@ export class PipelineRun {
   /** What went wrong with keeping the books. */
   readonly #failures: string[] = []
   #gatewayPort = 0
+  #apiPort = 0
+  #database: Database | undefined
+  /** Where this run begins: what is stored, and in the topics. */
+  #stored: StoredSums | undefined
+  #offsets: OffsetsByPartition = new Map()
   #startedMs = Date.now()
 
   constructor(service: Service, options: RunOptions) {
@@ -54,7 +71,7 @@ export class PipelineRun {
 
   /** Brings everything up. The producer comes last, when what a run before left behind is done. */
   async start(): Promise<void> {
-    const { config, log, signal } = this.#service
+    const { config, signal } = this.#service
     const say = (line: string) => this.#table.print(line)
     this.#infrastructure = await bringUpInfrastructure({
       brokers: config.kafka.brokers,
@@ -66,30 +83,39 @@ export class PipelineRun {
     void this.#infrastructure.failed.then((sentence) => this.#table.print(sentence))
     await ensureTopics(config, say)
     if (signal.aborted) return
-    const { port } = config.gateway
-    if (port !== 0 && (await isPortFree(port))) this.#gatewayPort = port
-    else this.#gatewayPort = await freePort()
+    this.#gatewayPort = await choosePort(config.gateway.port)
+    this.#apiPort = await choosePort(config.api.port)
     for (const name of SERVICES) this.#keepRunning(name)
+    say(`API: http://${config.api.host}:${this.#apiPort}, described at /docs.`)
+    this.#database = await this.#service.openDatabase(1)
     await this.#awaitDrained()
     if (signal.aborted) return
+    await this.#beginBooks(this.#database)
+    this.#startedMs = Date.now()
+    this.#startProducer()
+    const rates = new RateMeter()
+    this.#table.begin(() => summaryRows(this.#tally.figures, rates))
+  }
+
+  /** The books of this run alone: from what is stored and from where the topics end now. */
+  async #beginBooks(database: Database): Promise<void> {
+    const { config, log } = this.#service
     const { bounds } = await fetchBounds(createKafka(config, 'start', log), this.#tally.topics)
     const ends = [...bounds].map(([topic, partitions]) => {
       return [topic, new Map([...partitions].map(([partition, { high }]) => [partition, high]))] as const
     })
+    this.#offsets = new Map(ends)
+    this.#stored = await readStoredSums(database)
     const reading = readTopics({
       kafka: createKafka(config, 'tally', log),
       topics: this.#tally.topics,
-      from: { offsets: new Map(ends) },
+      from: { offsets: this.#offsets },
       until: 'forever',
       onRecords: (topic, partition, records) => this.#tally.take(topic, partition, records),
       signal: this.#reading.signal,
       log,
     })
     reading.catch((error) => this.#failures.push(`the books cannot be kept: ${describe(error)}`))
-    this.#startedMs = Date.now()
-    this.#startProducer()
-    const rates = new RateMeter()
-    this.#table.begin(() => summaryRows(this.#tally.figures, rates))
   }
 
   /** Until Ctrl-C. */
@@ -102,8 +128,9 @@ export class PipelineRun {
     const { signal } = this.#service
     const status = this.#producer && (await untilAborted(ended(this.#producer), signal))
     let complaints = status === 0 ? await this.#drain() : [`the producer ended with ${status}`]
-    if (signal.aborted) complaints = ['interrupted']
     const seconds = (this.#tally.changedAtMs - this.#startedMs) / 1_000
+    if (complaints.length === 0 && !signal.aborted) complaints = await this.#compare()
+    if (signal.aborted) complaints = ['interrupted']
     const { placed } = this.#tally.figures
     const ok = complaints.length === 0
     const ordersPerSecond = Math.round(placed / seconds)
@@ -130,7 +157,8 @@ export class PipelineRun {
 
   /** @returns what does not add up, nothing if all is well */
   async #drain(): Promise<string[]> {
-    const { signal } = this.#service
+    const { config, signal } = this.#service
+    const stallMs = config.decisionTimeoutMs + STALL_MS
     while (!signal.aborted) {
       if (this.#failures.length > 0) return this.#failures
       // Even, and by Kafka's own books nothing left to do: nothing can come twice any more either.
@@ -142,12 +170,33 @@ export class PipelineRun {
       ) {
         return []
       }
-      if (Date.now() - this.#tally.changedAtMs > STALL_MS) {
-        return [`nothing has moved for ${STALL_MS / 1_000} s`, ...this.#tally.complaints()]
+      if (Date.now() - this.#tally.changedAtMs > stallMs) {
+        return [`nothing has moved for ${stallMs / 1_000} s`, ...this.#tally.complaints()]
       }
       await sleep(100, signal)
     }
     return []
+  }
+
+  /** What the stock, the ledger and analytics have otherwise than the books. */
+  async #compare(): Promise<string[]> {
+    const { config, log, signal } = this.#service
+    const { figures, unitsConfirmed } = this.#tally
+    const [stored, summary] = await Promise.all([
+      readStoredSums(this.#database!),
+      replaySince(this.#offsets, {
+        kafka: createKafka(config, 'start-analytics', log),
+        topics: config.topics,
+        groupPrefix: `${config.topicPrefix}start-analytics`,
+        signal,
+        log,
+      }),
+    ])
+    const hasLedger = config.payment.gatewayUrl === undefined
+    return [
+      ...compareStored(this.#stored!, stored, figures, { unitsConfirmed, hasLedger }),
+      ...compareAnalytics(summary, figures),
+    ]
   }
 
   async #awaitDrained(): Promise<void> {
@@ -196,8 +245,14 @@ export class PipelineRun {
       KAFKA_BROKERS: kafka.brokers.join(','),
       DATABASE_URL: database.url,
       GATEWAY_PORT: String(this.#gatewayPort),
+      API_PORT: String(this.#apiPort),
       GATEWAY_URL: config.payment.gatewayUrl ?? `http://127.0.0.1:${this.#gatewayPort}`,
       LOG_LEVEL: this.#options.verbose || config.log.level !== 'info' ? config.log.level : 'warn',
     }
   }
+}
+
+/** The port that is configured, or where that is taken any free one. */
+async function choosePort(configured: number): Promise<number> {
+  return configured !== 0 && (await isPortFree(configured)) ? configured : freePort()
 }

@@ -80,6 +80,8 @@ export class TrialPipeline {
       REPLICATION_FACTOR: String(replicas),
       MIN_INSYNC_REPLICAS: String(replicas > 2 ? 2 : 1),
       HEALTH_PORT: '0',
+      API_PORT: '0',
+      OUTBOX_DIR: join(options.dataDir, 'outbox'),
       // Whatever is exported for another cluster: this one is plain.
       TOPIC_PREFIX: '',
       KAFKA_TLS: 'off',
@@ -121,6 +123,13 @@ export class TrialPipeline {
   /** The environment that every script is started with. */
   get environment(): NodeJS.ProcessEnv {
     return { ...process.env, ...this.#environment }
+  }
+
+  /** The process of each member and server, by name: what PostgreSQL starts for each connection is not among them. */
+  get pids(): Record<string, number> {
+    const members = [...this.#members].map(([id, { child }]) => [id, child.pid!] as const)
+    const brokers = this.cluster.nodes.map(({ id, pid }) => [`broker-${id}`, pid] as const)
+    return { ...Object.fromEntries([...members, ...brokers]), postgres: this.#postgres.pid }
   }
 
   isRunning(id: string): boolean {

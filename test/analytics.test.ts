@@ -6,7 +6,13 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { Message } from 'kafkajs'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
-import { eventIdOf, type OrderRejected, type OrderValidated } from '../lib/events.ts'
+import {
+  eventIdOf,
+  type OrderCompleted,
+  type OrderRejected,
+  type OrderValidated,
+  type PaymentEvent,
+} from '../lib/events.ts'
 import { createLogger } from '../lib/log.ts'
 import type { Summary } from '../lib/orderStatistics.ts'
 import { testEnvironment, until } from './harness.ts'
@@ -21,6 +27,9 @@ interface Live {
   bookedRevenuePerMinuteMinor: Record<string, number>
   orders: number
   bookedRevenueMinor: Record<string, number>
+  capturedRevenueMinor: Record<string, number>
+  confirmed: number
+  cancelled: { orders: number }
   rejected: { orders: number }
 }
 
@@ -39,15 +48,17 @@ async function setUp(t: TestContext, settings: Record<string, string> = {}) {
   return { config, kafka, groupsOfReplays, env: { ...process.env, ...settingsOfTest } }
 }
 
-/** `count` orders of 10.00 over three minutes; every tenth is rejected, every 50th late. @returns when it ended */
+/** `count` orders of 10.00 over three minutes; every tenth is rejected, the one after it cancelled, every 50th late. */
 async function placeOrders(t: TestContext, config: Config, count: number, firstId = 0): Promise<void> {
-  const { ordersValidated, ordersRejected } = config.topics
+  const { ordersValidated, ordersRejected, ordersCompleted, paymentEvents } = config.topics
   const producer = createKafka(config, 'test-producer', createLogger('test', config.log)).producer()
   await producer.connect()
   t.after(() => producer.disconnect())
   const startMs = Date.now() - 4 * 60_000
   const accepted: Message[] = []
   const rejected: Message[] = []
+  const payments: Message[] = []
+  const completed: Message[] = []
   for (let index = firstId; index < firstId + count; index++) {
     const orderId = `ord-${index}`
     const ageMs = index % 50 === 49 ? 3_600_000 : 0
@@ -84,10 +95,43 @@ async function placeOrders(t: TestContext, config: Config, count: number, firstI
         customer: { id: 'cus-1', name: 'A', email: 'a@example.com', tier: 'gold', country: 'DE' },
       }
       accepted.push({ key: orderId, value: ordersValidated.encode(event), partition: index % 3 })
+      const end = settle(event, index % 10 === 1)
+      for (const one of end.payments) {
+        payments.push({ key: orderId, value: paymentEvents.encode(one), partition: index % 3 })
+      }
+      completed.push({ key: orderId, value: ordersCompleted.encode(end.decision), partition: index % 3 })
     }
   }
   await producer.send({ topic: ordersValidated.name, messages: accepted })
   await producer.send({ topic: ordersRejected.name, messages: rejected })
+  await producer.send({ topic: paymentEvents.name, messages: payments })
+  await producer.send({ topic: ordersCompleted.name, messages: completed })
+}
+
+/** How a validated order ends: at 9.00, or cancelled. */
+function settle(
+  { orderId, customerId, placedAt, currency, total, occurredAt, customer }: OrderValidated,
+  isCancelled: boolean,
+): { payments: PaymentEvent[]; decision: OrderCompleted } {
+  const fields = { occurredAt, orderId, currency }
+  const paid = (type: 'PaymentProcessed' | 'PaymentCaptured' | 'PaymentVoided', amount: number) =>
+    ({ type, eventId: eventIdOf(orderId, type), ...fields, amount, authorisationId: 'auth' }) as PaymentEvent
+  const decided = { ...fields, customerId, placedAt, items: [{ sku: 'sku-1', quantity: 2 }] }
+  const authorised = paid('PaymentProcessed', total)
+  if (isCancelled) {
+    const type = 'OrderCancelled'
+    const reasons = [{ code: 'fraud', message: 'too risky' }]
+    return {
+      payments: [authorised, paid('PaymentVoided', total)],
+      decision: { type, eventId: eventIdOf(orderId, type), ...decided, total, reasons },
+    }
+  }
+  const type = 'OrderConfirmed'
+  const more = { total: 900, customer, shipmentNumber: 'SHP-1', warnings: [] }
+  return {
+    payments: [authorised, paid('PaymentCaptured', 900)],
+    decision: { type, eventId: eventIdOf(orderId, type), ...decided, ...more },
+  }
 }
 
 /** analytics.ts as a process that runs, and the latest line of JSON that it has printed. */
@@ -128,6 +172,10 @@ test('two replays print the same bytes and the right sums, and leave no group be
   assert.equal(summary.orders, 900)
   assert.deepEqual(summary.bookedRevenueMinor, { EUR: 400_000, JPY: 500_000 })
   assert.deepEqual(summary.rejected, { orders: 100, share: 0.1, reasons: { 'unknown-product': 100 } })
+  assert.deepEqual(summary.capturedRevenueMinor, { EUR: 360_000, JPY: 360_000 })
+  assert.equal(summary.confirmed, 800)
+  assert.deepEqual(summary.cancelled, { orders: 100, reasons: { fraud: 100 } })
+  assert.equal(summary.unusableRecords, 0)
   assert.equal(summary.late.orders, 20)
   assert.equal(
     summary.minutes.reduce((orders, row) => orders + row.orders, 0),
@@ -138,6 +186,7 @@ test('two replays print the same bytes and the right sums, and leave no group be
 
   const { stdout } = await run(process.execPath, [...SCRIPT, '--once'], { cwd: ROOT, env })
   assert.match(stdout, /^orders +900 +booked 4,000\.00 EUR \+ 500,000 JPY$/m)
+  assert.match(stdout, /^confirmed +800 +captured 3,600\.00 EUR \+ 360,000 JPY$/m)
   assert.match(stdout, /^rejected +100 +10\.0 % +unknown-product 100$/m)
 })
 
@@ -176,7 +225,11 @@ test('live figures are complete again after a kill, and two instances share the 
   await placeOrders(t, config, 300)
   const first = startLive(t, env)
   const isComplete = ({ latest }: { latest: Live | undefined }) =>
-    latest?.orders === 270 && latest.rejected.orders === 30 && latest.partitions.shown === 3
+    latest?.orders === 270 &&
+    latest.rejected.orders === 30 &&
+    latest.confirmed + latest.cancelled.orders === 270 &&
+    latest.capturedRevenueMinor.EUR === 108_000 &&
+    latest.partitions.shown === 3
   await until('all orders', () => isComplete(first))
   const before = first.latest!
   assert.deepEqual(before.bookedRevenueMinor, { EUR: 120_000, JPY: 150_000 })

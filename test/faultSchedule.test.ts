@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { FAULT_KINDS, planFaults, standingProcesses } from '../lib/faultSchedule.ts'
+import { FAULT_KINDS, planFaults, SERVICES, standingProcesses } from '../lib/faultSchedule.ts'
+import { UndecidedOrders } from '../lib/undecided.ts'
 
 const SHAPE = { seed: 1, seconds: 600, faults: 160, brokers: 1, sessionTimeoutMs: 6_000 }
 
@@ -19,6 +20,19 @@ test('a long run has faults of every kind, and each of them stands apart at leas
   assert.deepEqual(new Set(apart.map(({ kind }) => kind)), new Set(FAULT_KINDS))
 })
 
+test('every service that has a part in the life of an order is struck', () => {
+  assert.deepEqual(SERVICES, [
+    'validator',
+    'inventoryService',
+    'paymentService',
+    'fraudService',
+    'pricingService',
+    'fulfilmentService',
+  ])
+  const struck = new Set(planFaults(SHAPE).map(({ target }) => target.replace(/-\d+$/, '')))
+  for (const name of [...SERVICES, 'mailService', 'orderView', 'api']) assert.ok(struck.has(name), name)
+})
+
 test('whatever the shape, faults are in order, within the run and against something that there is', () => {
   const shapes = fc.record({
     seed: fc.nat(),
@@ -33,9 +47,7 @@ test('whatever the shape, faults are in order, within the run and against someth
       assert.equal(faults.length, shape.faults)
       const targets = new Set([
         ...standingProcesses(),
-        'validator-3',
-        'inventoryService-3',
-        'paymentService-3',
+        ...SERVICES.map((name) => `${name}-3`),
         'postgres',
         'gateway',
         ...Array.from({ length: shape.brokers }, (_, index) => `broker-${index + 1}`),
@@ -61,4 +73,17 @@ test('a fault that stands apart has room before it and behind it, also beside a 
     assert.ok(atMs - Math.max(...burst.map((fault) => fault.atMs + fault.forMs)) > 3_000)
     assert.ok((faults[index + 1]?.atMs ?? SHAPE.seconds * 1_000) - atMs > 12_000)
   }
+})
+
+test('an order is undecided until its decision is read, whichever comes first, and also when it is validated again', () => {
+  const orders = new UndecidedOrders()
+  orders.take(false, 'late')
+  orders.take(false, 'decided')
+  orders.take(true, 'decided')
+  orders.take(false, 'decided')
+  orders.take(true, 'early')
+  orders.take(false, 'early')
+  assert.equal(orders.count, 1)
+  orders.take(true, 'late')
+  assert.equal(orders.count, 0)
 })

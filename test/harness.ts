@@ -4,13 +4,16 @@
  */
 import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import pg from 'pg'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { startScript, stopScript } from '../lib/childProcesses.ts'
 import { ConfigurationError } from '../lib/errors.ts'
 import { createLogger } from '../lib/log.ts'
-import { Tally } from '../lib/tally.ts'
+import { type Answering, FIRST_TIER, Tally } from '../lib/tally.ts'
 import { readTopics, type TopicRecord } from '../lib/topicReader.ts'
 
 /** The environment of a test's own: topics by prefix, a database by name, any free ports, few partitions. */
@@ -32,6 +35,8 @@ export async function testEnvironment(
     await admin.query(`DROP DATABASE IF EXISTS ${id} WITH (FORCE)`)
     await admin.end()
   })
+  const outbox = join(tmpdir(), `${id}-outbox`)
+  t.after(() => rm(outbox, { recursive: true, force: true }))
   const url = new URL(DATABASE_URL)
   url.pathname = `/${id}`
   return {
@@ -42,6 +47,8 @@ export async function testEnvironment(
     HEALTH_PORT: '0',
     GATEWAY_PORT: '0',
     LOG_LEVEL: process.env.TEST_LOG_LEVEL ?? 'silent',
+    API_PORT: '0',
+    OUTBOX_DIR: outbox,
     // A file that is not there: the `.env` of whoever runs the tests must not matter.
     ENV_FILE: '/nonexistent/.env',
     ...settings,
@@ -123,9 +130,9 @@ export async function readAll(
   return found
 }
 
-/** The books of all that went through, as of now. */
-export async function readTally(config: Config): Promise<Tally> {
-  const tally = new Tally(config.topics)
+/** The books of all that went through, as of now. @param answering the services that take part */
+export async function readTally(config: Config, answering = FIRST_TIER): Promise<Tally> {
+  const tally = new Tally(config.topics, answering)
   for (const [topic, records] of await readAll(config, tally.topics)) {
     for (const record of records) tally.take(topic, record.partition, [record])
   }
@@ -136,13 +143,20 @@ export async function readTally(config: Config): Promise<Tally> {
 export const READ_ALL_POLL_MS = 300
 
 /** Waits until so many orders were placed and each has come to all of its ends, once. */
-export async function untilDrained(config: Config, orders: number, deadlineMs = 60_000): Promise<Tally> {
-  let tally = new Tally(config.topics)
+export async function untilDrained(
+  config: Config,
+  orders: number,
+  {
+    deadlineMs = 60_000,
+    answering = FIRST_TIER,
+  }: { deadlineMs?: number; answering?: readonly Answering[] } = {},
+): Promise<Tally> {
+  let tally = new Tally(config.topics, answering)
   await until(
     `${orders} orders drained`,
     async () => {
       try {
-        tally = await readTally(config)
+        tally = await readTally(config, answering)
       } catch (error) {
         // The topics are still to be made.
         if (error instanceof ConfigurationError) return false

@@ -3,7 +3,13 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { formatReport } from '../lib/analyticsReport.ts'
 import { ConfigurationError } from '../lib/errors.ts'
-import { eventIdOf, type OrderRejected, type OrderValidated } from '../lib/events.ts'
+import {
+  eventIdOf,
+  type OrderCompleted,
+  type OrderRejected,
+  type OrderValidated,
+  type PaymentEvent,
+} from '../lib/events.ts'
 import { parseInstant } from '../lib/instant.ts'
 import { MinuteTable } from '../lib/minuteTable.ts'
 import { OrderStatistics, summarise, sumRolling } from '../lib/orderStatistics.ts'
@@ -53,6 +59,28 @@ function rejected(placedMs: number, ...codes: string[]): OrderRejected {
     total: 100,
     reasons: codes.map((code) => ({ code, message: code })),
   }
+}
+
+function completed(placedMs: number, ...codes: string[]): OrderCompleted {
+  const { type: _, reasons, ...fields } = rejected(placedMs, ...codes)
+  const decided = { ...fields, items: [{ sku: 'A', quantity: 1 }] }
+  if (reasons.length > 0) return { ...decided, type: 'OrderCancelled', reasons }
+  const customer = validated(placedMs, 'EUR', []).customer
+  return { ...decided, type: 'OrderConfirmed', customer, shipmentNumber: 'SHP-1', warnings: [] }
+}
+
+function paid(
+  type: 'PaymentProcessed' | 'PaymentCaptured' | 'PaymentVoided',
+  currency: string,
+  amount: number,
+) {
+  const fields = { orderId: 'ord-1', currency, amount, authorisationId: 'auth-1' }
+  return {
+    type,
+    eventId: `ord-1/${type}`,
+    occurredAt: new Date(NOON_MS).toISOString(),
+    ...fields,
+  } as PaymentEvent
 }
 
 const one = (unitPrice: number, sku = 'A'): Line[] => [{ sku, quantity: 1, unitPrice }]
@@ -119,7 +147,13 @@ function addOrder(statistics: OrderStatistics, order: Order): void {
   const event = order.isRejected
     ? rejected(placedMs, code)
     : validated(placedMs, currency, [{ sku, name, quantity, unitPrice }])
-  statistics.add(event, NOON_MS + order.arrivedSeconds * 1_000)
+  const arrivedMs = NOON_MS + order.arrivedSeconds * 1_000
+  statistics.add(event, arrivedMs)
+  if (order.isRejected) statistics.add(completed(placedMs, code), arrivedMs)
+  else {
+    statistics.add(paid('PaymentCaptured', currency, unitPrice), arrivedMs)
+    statistics.add(completed(placedMs), arrivedMs)
+  }
 }
 
 /** Takes the records of all partitions in an order that `turns` decides, each partition's own order kept. */
@@ -207,6 +241,28 @@ test('the rejected share is of all orders, and an order counts once for each of 
   assert.deepEqual(refused, { orders: 1, share: 0.25, reasons: { 'order-limit': 1, 'unknown-product': 1 } })
 })
 
+test('captures alone are captured revenue, beside what is booked, and a cancelled order counts for each reason', () => {
+  const statistics = new OrderStatistics(GRACE_MS)
+  statistics.add(validated(NOON_MS, 'EUR', one(500)), NOON_MS)
+  statistics.add(paid('PaymentProcessed', 'EUR', 500), NOON_MS)
+  statistics.add(paid('PaymentCaptured', 'EUR', 450), NOON_MS)
+  statistics.add(paid('PaymentCaptured', 'GBP', 20), NOON_MS)
+  statistics.add(paid('PaymentVoided', 'EUR', 500), NOON_MS)
+  statistics.add(completed(NOON_MS), NOON_MS)
+  statistics.add(completed(NOON_MS, 'fraud', 'out-of-stock', 'fraud'), NOON_MS)
+  statistics.add(completed(NOON_MS, 'fraud'), NOON_MS)
+  const summary = summarise([statistics, new OrderStatistics(GRACE_MS)], GRACE_MS)
+  assert.deepEqual(summary.bookedRevenueMinor, { EUR: 500 })
+  assert.deepEqual(summary.capturedRevenueMinor, { EUR: 450, GBP: 20 })
+  assert.equal(summary.confirmed, 1)
+  assert.deepEqual(summary.cancelled, { orders: 2, reasons: { fraud: 2, 'out-of-stock': 1 } })
+  assert.deepEqual(summary.rejected, { orders: 0, share: 0, reasons: {} })
+  const report = formatReport(summary)
+  assert.match(report, /^orders +1 +booked 5\.00 EUR$/m)
+  assert.match(report, /^confirmed +1 +captured 4\.50 EUR \+ 0\.20 GBP$/m)
+  assert.match(report, /^cancelled +2 +fraud 2, out-of-stock 1$/m)
+})
+
 test('rates cover the last whole seconds, and older buckets are used again', () => {
   const window = new RollingWindow()
   for (let second = 0; second < 200; second++) window.add(NOON_MS + second * 1_000, 'EUR', 5)
@@ -220,10 +276,14 @@ test('rates cover the last whole seconds, and older buckets are used again', () 
 
 test('rolling figures are summed over partitions', () => {
   const parts = [new OrderStatistics(GRACE_MS), new OrderStatistics(GRACE_MS)]
-  for (const part of parts) part.add(validated(NOON_MS, 'EUR', one(250)), NOON_MS)
+  for (const part of parts) {
+    part.add(validated(NOON_MS, 'EUR', one(250)), NOON_MS)
+    part.add(paid('PaymentCaptured', 'EUR', 200), NOON_MS)
+  }
   assert.deepEqual(sumRolling(parts, NOON_MS + 1_000), {
     ordersPerSecond: 0.2,
     bookedRevenuePerMinuteMinor: { EUR: 500 },
+    capturedRevenuePerMinuteMinor: { EUR: 400 },
   })
 })
 
