@@ -1,35 +1,34 @@
 /**
- * Authorises the payment of each validated order at the payment gateway.
+ * Asks the payment gateway for what orders need: authorises each validated order, captures or voids what was decided.
  *
  *   orders.validated -> payment.events   PaymentProcessed (authorised) | PaymentFailed (declined)
+ *   orders.completed -> payment.events   PaymentCaptured (confirmed) | PaymentVoided (cancelled, and it was authorised)
  *
- * Guarantees: at most one authorisation and exactly one event for each order, whatever is killed. The gateway is
- * asked with an idempotency key for each order, so asking again after a crash charges nothing twice; its answer is
- * stored with the bytes of the event, which are published again, unchanged, when the Kafka transaction failed.
- * While the gateway or PostgreSQL is away, orders wait.
+ * Guarantees: at most one authorisation, one capture or void, and one event for each, whatever is killed. The gateway is
+ * asked with an idempotency key for each order and operation, so asking again after a crash does nothing twice; its
+ * answer is stored with the bytes of the event, which are published again, unchanged, when the Kafka transaction failed.
+ * An order that is cancelled before it was authorised never will be. While the gateway or PostgreSQL is away, orders wait.
  *
  * Flags: --verbose prints each order. GATEWAY_URL names a gateway; without it the simulated one is brought up.
  */
 import { UnavailableError } from './lib/errors.ts'
-import { eventIdOf, type OrderValidated } from './lib/events.ts'
-import { type Authorisation, createGatewayClient, type GatewayClient } from './lib/gatewayClient.ts'
+import { createGatewayClient, type GatewayAnswer, type GatewayClient } from './lib/gatewayClient.ts'
 import { startGateway } from './lib/gatewayServer.ts'
-import { formatMoney } from './lib/money.ts'
 import { OutcomeBook } from './lib/outcomes.ts'
+import { AUTHORISE, addAnswer, type PlannedCall, planCalls } from './lib/payments.ts'
 import { passProbe } from './lib/probes.ts'
-import { type InputRecord, type Outgoing, publish } from './lib/record.ts'
 import { runService, type Service } from './lib/service.ts'
-import type { TopicTable } from './lib/topics.ts'
+import { isDecision, SETTLE, type SettlerRecord } from './lib/settling.ts'
 
-/** Answers to the orders of the batch in hand, by order id: those that have theirs are not asked for again. */
-type Answers = Map<string, Authorisation>
+/** Answers to the calls of the batch in hand, by {@link keyOf}: those that have theirs are not made again. */
+type Answers = Map<string, GatewayAnswer>
 
 /** Each order is a call of its own: larger batches would only make the first one wait for the last. */
 const MAX_BATCH_RECORDS = 250
 
-await runService('payment', 'Authorises the payment of validated orders.', async (service) => {
+await runService('payment', 'Authorises, captures and voids payments.', async (service) => {
   const { config, log } = service
-  const { ordersValidated, paymentEvents } = config.topics
+  const { ordersValidated, ordersCompleted, paymentEvents } = config.topics
   const database = await service.openDatabase()
   let retries = 0
   const gateway = createGatewayClient({
@@ -42,24 +41,20 @@ await runService('payment', 'Authorises the payment of validated orders.', async
   service.onClose(() => gateway.close())
 
   return {
-    inputs: [ordersValidated],
+    inputs: [ordersValidated, ordersCompleted],
     outputs: [paymentEvents],
     maxBatchRecords: MAX_BATCH_RECORDS,
     createState: () => new Map(),
-    async handle(records: InputRecord<OrderValidated>[], answers: Answers) {
+    async handle(records: SettlerRecord[], answers: Answers) {
       const book = await OutcomeBook.read(database, 'payment_outcomes', records)
-      const undecided = book.undecided('authorise', records)
-      await askGateway(gateway, undecided, answers)
-      for (const record of undecided) {
-        book.add(
-          'authorise',
-          record,
-          toEvent(paymentEvents, record.event, answers.get(record.event.orderId)!),
-        )
-      }
+      const calls = planCalls(book, records)
+      await askAll(gateway, calls, answers)
+      for (const call of calls) addAnswer(book, paymentEvents, call, answers.get(keyOf(call))!)
       await book.save()
       answers.clear()
-      return records.map((record) => book.outcomeOf('authorise', record, paymentEvents))
+      return records.map((record) =>
+        book.outcomeOf(isDecision(record) ? SETTLE : AUTHORISE, record, paymentEvents),
+      )
     },
     details: () => ({
       ...(retries > 0 ? { retries } : {}),
@@ -69,53 +64,32 @@ await runService('payment', 'Authorises the payment of validated orders.', async
 })
 
 /**
- * Asks for all that have no answer yet, and waits for each call to end, also when others have failed: nothing of
- * a batch is under way when it is tried again.
+ * Makes all calls that have no answer yet, and waits for each to end, also when others have failed: nothing of a batch is
+ * under way when it is tried again.
  *
- * @throws UnavailableError when the gateway did not answer for some; before any other error, since what is only
- * late must not be taken for what is wrong
+ * @throws UnavailableError when the gateway did not answer to some; before any other error, since what is only late must
+ * not be taken for what is wrong
  */
-async function askGateway(
+async function askAll(
   gateway: GatewayClient,
-  records: readonly InputRecord<OrderValidated>[],
+  calls: readonly PlannedCall[],
   answers: Answers,
 ): Promise<void> {
   const errors: unknown[] = []
-  const ask = async ({ orderId, total: amountMinor, currency }: OrderValidated) => {
+  const ask = async (call: PlannedCall) => {
     try {
-      answers.set(orderId, await gateway.authorise({ orderId, amountMinor, currency }))
+      answers.set(keyOf(call), await gateway[call.operation](call.payment))
       passProbe('charged')
     } catch (error) {
       errors.push(error)
     }
   }
-  await Promise.all(records.filter(({ event }) => !answers.has(event.orderId)).map(({ event }) => ask(event)))
+  await Promise.all(calls.filter((call) => !answers.has(keyOf(call))).map(ask))
   if (errors.length > 0) throw errors.find((error) => error instanceof UnavailableError) ?? errors[0]
 }
 
-function toEvent(
-  topic: TopicTable['paymentEvents'],
-  { orderId, total: amount, currency }: OrderValidated,
-  answer: Authorisation,
-): Outgoing {
-  const fields = { occurredAt: new Date().toISOString(), orderId, amount, currency }
-  const money = formatMoney(amount, currency)
-  if (answer.status === 'declined') {
-    const { reason } = answer
-    const type = 'PaymentFailed'
-    return publish(
-      topic,
-      { type, eventId: eventIdOf(orderId, type), ...fields, reason },
-      `${orderId} DECLINED ${money} ${reason}`,
-    )
-  }
-  const { authorisationId } = answer
-  const type = 'PaymentProcessed'
-  return publish(
-    topic,
-    { type, eventId: eventIdOf(orderId, type), ...fields, authorisationId },
-    `${orderId} AUTHORISED ${money}`,
-  )
+function keyOf({ operation, payment }: PlannedCall): string {
+  return `${payment.orderId}:${operation}`
 }
 
 /** The simulated gateway in this process, with connections of its own to its books. */

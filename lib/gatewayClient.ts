@@ -4,6 +4,7 @@
  */
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import { urlToHttpOptions } from 'node:url'
 import {
   BrokenCircuitError,
   bulkhead,
@@ -25,9 +26,15 @@ export interface Payment {
   currency: string
 }
 
-export type Authorisation =
-  | { status: 'authorised'; authorisationId: string }
-  | { status: 'declined'; reason: string }
+/** The definitive answers to each operation. */
+export interface GatewayAnswers {
+  authorise: { status: 'authorised'; authorisationId: string } | { status: 'declined'; reason: string }
+  capture: { status: 'captured'; authorisationId: string }
+  /** Without an authorisation there was nothing to void, and nothing will be authorised any more. */
+  void: { status: 'voided'; authorisationId?: string }
+}
+export type GatewayOperation = keyof GatewayAnswers
+export type GatewayAnswer = GatewayAnswers[GatewayOperation]
 
 export interface GatewayClientOptions {
   url: string
@@ -40,17 +47,27 @@ export interface GatewayClientOptions {
   onRetry?: (reason: Error) => void
 }
 
+/**
+ * Each operation is done once for an order, however often it is asked for. All of them throw an UnavailableError when the
+ * gateway gives no answer: to be asked again, whether it was done is not known; and an Error when it refuses the request
+ * itself, which is a bug of ours.
+ */
 export interface GatewayClient {
-  /**
-   * Asks for the amount to be held for the order, once.
-   *
-   * @throws UnavailableError when the gateway gives no answer: to be asked again, whether it charged is not known
-   * @throws Error when it refuses the request itself, which is a bug of ours
-   */
-  authorise(payment: Payment): Promise<Authorisation>
+  /** Asks for the amount to be held. */
+  authorise(payment: Payment): Promise<GatewayAnswers['authorise']>
+  /** Asks for the amount to be taken, of what is held. */
+  capture(payment: Payment): Promise<GatewayAnswers['capture']>
+  /** Asks for what is held, which is the amount, to be let go, and for nothing to be held from now on. */
+  void(payment: Payment): Promise<GatewayAnswers['void']>
   /** Whether requests are held back for now because the gateway did not answer. */
   readonly isBreakerOpen: boolean
   close(): void
+}
+
+const PATHS: Record<GatewayOperation, string> = {
+  authorise: '/authorisations',
+  capture: '/captures',
+  void: '/voids',
 }
 
 /** Repetitions of one request before whoever asked is told; the processor then waits and begins again. */
@@ -93,28 +110,30 @@ export function createGatewayClient(options: GatewayClientOptions): GatewayClien
   breaker.onBreak(dropIdleConnections)
 
   /** One POST, repeated until it has a definitive answer or is given up. */
-  async function post(path: string, idempotencyKey: string, payment: Payment): Promise<unknown> {
-    const { orderId, amountMinor: amount, currency } = payment
+  async function ask<Operation extends GatewayOperation>(
+    operation: Operation,
+    { orderId, amountMinor: amount, currency }: Payment,
+  ): Promise<GatewayAnswers[Operation]> {
+    const path = PATHS[operation]
     const body = JSON.stringify({ orderId, amount, currency })
     let answer: Answer
     try {
-      answer = await policy.execute(() => send(path, idempotencyKey, body))
+      answer = await policy.execute(() => send(path, `${orderId}:${operation}`, body))
     } catch (error) {
       // With the breaker open, what opened it is the reason that helps.
       const failure = error instanceof BrokenCircuitError ? breaker.lastFailure : undefined
       throw new UnavailableError('payment gateway', failure && 'error' in failure ? failure.error : error)
     }
-    if (answer.statusCode === 200) return JSON.parse(answer.body)
+    if (answer.statusCode === 200) return readAnswer(operation, orderId, answer.body)
     throw new Error(
       `the payment gateway refused ${path} for ${orderId}: ${answer.statusCode} ${answer.body.slice(0, 500)}`,
     )
   }
 
   return {
-    async authorise(payment) {
-      const answer = await post('/authorisations', `${payment.orderId}:authorise`, payment)
-      return toAuthorisation(answer, payment.orderId)
-    },
+    authorise: (payment) => ask('authorise', payment),
+    capture: (payment) => ask('capture', payment),
+    void: (payment) => ask('void', payment),
     get isBreakerOpen() {
       return breaker.state !== CircuitState.Closed
     },
@@ -122,11 +141,37 @@ export function createGatewayClient(options: GatewayClientOptions): GatewayClien
   }
 }
 
-function toAuthorisation(answer: unknown, orderId: string): Authorisation {
-  const { status, authorisationId, reason } = answer as Record<string, unknown>
-  if (status === 'authorised' && typeof authorisationId === 'string') return { status, authorisationId }
-  if (status === 'declined' && typeof reason === 'string') return { status, reason }
-  throw new Error(`the payment gateway's answer for ${orderId} is none: ${JSON.stringify(answer)}`)
+/** What the fields of an answer say; undefined when that is no answer to the operation. */
+const READERS: {
+  [Operation in GatewayOperation]: (fields: AnswerFields) => GatewayAnswers[Operation] | undefined
+} = {
+  authorise({ status, authorisationId, reason }) {
+    if (status === 'authorised' && authorisationId !== undefined) return { status, authorisationId }
+    return status === 'declined' && reason !== undefined ? { status, reason } : undefined
+  },
+  capture: ({ status, authorisationId }) =>
+    status === 'captured' && authorisationId !== undefined ? { status, authorisationId } : undefined,
+  void({ status, authorisationId }) {
+    if (status !== 'voided') return undefined
+    return authorisationId === undefined ? { status } : { status, authorisationId }
+  },
+}
+
+interface AnswerFields {
+  status?: string
+  authorisationId?: string
+  reason?: string
+}
+
+/** @throws Error when this is no answer to the operation */
+function readAnswer<Operation extends GatewayOperation>(
+  operation: Operation,
+  orderId: string,
+  body: string,
+): GatewayAnswers[Operation] {
+  const answer = READERS[operation](JSON.parse(body))
+  if (answer) return answer
+  throw new Error(`the payment gateway's answer to ${operation} ${orderId} is none: ${body.slice(0, 500)}`)
 }
 
 /**
@@ -175,31 +220,40 @@ function createSender({ url, timeoutMs, concurrency }: GatewayClientOptions): {
   const isTls = new URL(url).protocol === 'https:'
   const agent = new (isTls ? HttpsAgent : Agent)({ keepAlive: true, maxSockets: concurrency })
   const request = isTls ? httpsRequest : httpRequest
-  const base = url.replace(/\/+$/, '')
+  const { host, pathname } = new URL(url)
+  const target = urlToHttpOptions(new URL(url))
+  const base = pathname.replace(/\/+$/, '')
+  const commonHeaders = ['host', host, 'content-type', 'application/json']
+  if (target.auth) commonHeaders.push('authorization', `Basic ${Buffer.from(target.auth).toString('base64')}`)
 
   const send: Send = (path, idempotencyKey, body) =>
     new Promise((resolve, reject) => {
       const fail = (error: Error) => reject(new NoAnswerError(describe(error), { cause: error }))
-      const outgoing = request(base + path, {
+      const outgoing = request({
+        ...target,
+        path: base + path,
         agent,
         method: 'POST',
-        headers: {
-          'content-type': 'application/json',
-          'content-length': Buffer.byteLength(body),
-          'idempotency-key': idempotencyKey,
-        },
+        // As a list they are sent as they are, and not looked at one by one.
+        headers: [
+          ...commonHeaders,
+          ...['content-length', String(Buffer.byteLength(body)), 'idempotency-key', idempotencyKey],
+        ],
       })
       const onTimeout = () => outgoing.destroy(new Error(`no answer within ${timeoutMs} ms`))
       const timer = setTimeout(onTimeout, timeoutMs)
       outgoing.on('close', () => clearTimeout(timer))
       outgoing.on('error', fail)
       outgoing.on('response', (incoming) => {
-        const chunks: Buffer[] = []
-        incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
+        let text = ''
+        incoming.setEncoding('utf8')
+        incoming.on('data', (chunk: string) => {
+          text += chunk
+        })
         incoming.on('error', fail)
         incoming.on('end', () => {
           const { statusCode = 0, headers } = incoming
-          const answer = { statusCode, headers, body: Buffer.concat(chunks).toString('utf8') }
+          const answer = { statusCode, headers, body: text }
           const error = toRetryableError(answer)
           if (error) reject(error)
           else resolve(answer)

@@ -44,6 +44,17 @@ type PaymentBody = Static<typeof PaymentBody>
 
 const PaymentHeaders = Type.Object({ 'idempotency-key': Type.String({ pattern: '^[!-~]{1,200}$' }) })
 type PaymentHeaders = Static<typeof PaymentHeaders>
+/** Answers of which the form is known are written by a function made for it. */
+const PaymentAnswer = Type.Object({
+  orderId: Type.String(),
+  status: Type.String(),
+  amount: Type.Integer(),
+  currency: Type.String(),
+  authorisationId: Type.Optional(Type.String()),
+  reason: Type.Optional(Type.String()),
+})
+type PaymentAnswer = Static<typeof PaymentAnswer>
+
 type PaymentRequest = FastifyRequest<{ Body: PaymentBody; Headers: PaymentHeaders }>
 
 const OPERATIONS: Readonly<Record<string, GatewayOperation>> = {
@@ -84,8 +95,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
   })
   server.setErrorHandler((error, _request, reply) => answerError(error, reply, log))
+  const response = { 200: PaymentAnswer, 409: PaymentAnswer }
+  const schema = { body: PaymentBody, headers: PaymentHeaders, response }
   for (const [path, operation] of Object.entries(OPERATIONS)) {
-    server.post(path, { schema: { body: PaymentBody, headers: PaymentHeaders } }, (request, reply) =>
+    server.post(path, { schema }, (request, reply) =>
       answerPayment(operation, request as PaymentRequest, reply, { ledger, settings }),
     )
   }
@@ -128,7 +141,14 @@ async function answerPayment(
   return reply.code(422).send({ error: 'this idempotency key was used for another request' })
 }
 
-function toAnswer({ orderId, status, authorisationId, amountMinor, currency, reason }: LedgerEntry) {
+function toAnswer({
+  orderId,
+  status,
+  authorisationId,
+  amountMinor,
+  currency,
+  reason,
+}: LedgerEntry): PaymentAnswer {
   return {
     orderId,
     status,

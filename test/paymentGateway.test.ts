@@ -383,3 +383,31 @@ test('a gateway that is not there is unavailable', async (t) => {
   const client = openClient(t, url.replace(/\d+$/, '1'))
   await assert.rejects(client.authorise(ORDER), UnavailableError)
 })
+
+test('captures and voids are made once, and an answer tells what became of the authorisation', async (t) => {
+  const database = await openLedger(t)
+  const { url } = await openGateway(t, database)
+  const client = openClient(t, url)
+  const [taken, dropped, never] = ['taken', 'dropped', 'never'].map((orderId) => ({ ...ORDER, orderId }))
+  const authorised = await Promise.all([client.authorise(taken!), client.authorise(dropped!)])
+  const [takenId, droppedId] = authorised.map(
+    (answer) => 'authorisationId' in answer && answer.authorisationId,
+  )
+  for (let time = 0; time < 2; time++) {
+    assert.deepEqual(await client.capture({ ...taken!, amountMinor: 1_500 }), {
+      status: 'captured',
+      authorisationId: takenId,
+    })
+    assert.deepEqual(await client.void(dropped!), { status: 'voided', authorisationId: droppedId })
+    assert.deepEqual(await client.void(never!), { status: 'voided' })
+    assert.deepEqual(await client.authorise(never!), { status: 'declined', reason: 'order voided' })
+  }
+  const isBug = (what: RegExp) => (error: Error) =>
+    !(error instanceof UnavailableError) && what.test(error.message)
+  await assert.rejects(client.void(taken!), isBug(/refused \/voids for taken: 409/))
+  await assert.rejects(
+    client.capture({ ...taken!, amountMinor: 1 }),
+    isBug(/refused \/captures for taken: 422/),
+  )
+  assert.equal((await ledgerRows(database)).filter(({ status }) => status !== 'refused').length, 6)
+})
