@@ -21,6 +21,7 @@ import { ended, startScript } from '../lib/childProcesses.ts'
 import { migrateDatabase, openDatabase } from '../lib/database.ts'
 import { createLogger } from '../lib/log.ts'
 import { Progress } from '../lib/progress.ts'
+import { type Chunk, type Message, makeChunk, PRODUCTS, RECORDS_PER_ORDER } from './auditHistory.ts'
 
 const { values } = parseArgs({ options: { records: { type: 'string' }, json: { type: 'boolean' } } })
 const wanted = Number(values.records ?? 5_000_000)
@@ -28,10 +29,6 @@ if (!(Number.isInteger(wanted) && wanted > 0))
   throw new Error(`--records ${values.records}: a whole number above 0`)
 
 const CHUNK_ORDERS = 2_000
-const PRODUCTS = 200
-const REJECTED_EACH = 50
-/** Placed, and validated with two verdicts, or rejected. */
-const RECORDS_PER_ORDER = 1 + (3 * (REJECTED_EACH - 1) + 1) / REJECTED_EACH
 const RECEIVED = 1_000_000_000
 const POLL_MS = 200
 
@@ -85,147 +82,20 @@ async function preload(config: Config): Promise<void> {
     output: process.stderr,
     color: false,
   })
-  const reserved = new Array<number>(PRODUCTS).fill(0)
-  const positions = Array.from({ length: config.partitions }, () => ({ raw: 0, validated: 0 }))
+  const committed = new Array<number>(PRODUCTS).fill(0)
+  const positions = Array.from({ length: config.partitions }, () => ({ raw: 0, validated: 0, completed: 0 }))
   for (let first = 0, chunk = 0; first < orders; first += CHUNK_ORDERS, chunk++) {
     const partition = chunk % config.partitions
-    const history = makeChunk(
-      config,
-      partition,
-      positions[partition]!,
-      first,
-      Math.min(orders, first + CHUNK_ORDERS),
-    )
-    for (const { product, quantity } of history.reserved) reserved[product]! += quantity
-    await Promise.all([sendAll(producer, history.messages, partition), insertAll(database, history.rows)])
+    const end = Math.min(orders, first + CHUNK_ORDERS)
+    const history = makeChunk(config.topics, partition, positions[partition]!, first, end)
+    for (const { product, quantity } of history.committed) committed[product]! += quantity
+    await Promise.all([sendAll(producer, history.messages, partition), insertAll(database, history)])
     progress.update(first)
   }
   progress.finish(orders)
-  await insertStock(database, reserved)
+  await insertStock(database, committed)
   await producer.disconnect()
   await database.end()
-}
-
-type Message = { key: string; value: string; headers?: { source: string } }
-type Row = { orderId: string; source: string; total: number; stock: string; payment: string }
-
-function makeChunk(
-  { topics }: Config,
-  partition: number,
-  position: { raw: number; validated: number },
-  first: number,
-  end: number,
-) {
-  const lists = {
-    raw: [] as Message[],
-    validated: [] as Message[],
-    rejected: [] as Message[],
-    stock: [] as Message[],
-    payment: [] as Message[],
-  }
-  const rows: Row[] = []
-  const reserved: { product: number; quantity: number }[] = []
-  const occurredAt = new Date().toISOString()
-  for (let number = first; number < end; number++) {
-    const orderId = `ord-${occurredAt.slice(0, 10)}-${number}`
-    const order = makeOrder(orderId, number, occurredAt)
-    const placedAt = `${topics.ordersRaw.name}/${partition}/${position.raw++}`
-    lists.raw.push({
-      key: orderId,
-      value: JSON.stringify({ type: 'OrderPlaced', eventId: `${orderId}/OrderPlaced`, ...order }),
-    })
-    if (number % REJECTED_EACH === 0) {
-      const { customerId, currency, total } = order
-      const value = {
-        type: 'OrderRejected',
-        eventId: `${orderId}/OrderRejected`,
-        occurredAt,
-        orderId,
-        customerId,
-        placedAt: occurredAt,
-        currency,
-        total,
-        reasons: [{ code: 'unknown-customer', message: 'Nobody knows the customer' }],
-      }
-      lists.rejected.push({ key: orderId, value: JSON.stringify(value), headers: { source: placedAt } })
-      continue
-    }
-    const customer = {
-      id: order.customerId,
-      name: 'Ada Lovelace',
-      email: 'ada@example.com',
-      tier: 'gold',
-      country: 'United Kingdom',
-    }
-    const validated = {
-      type: 'OrderValidated',
-      eventId: `${orderId}/OrderValidated`,
-      ...order,
-      status: 'PENDING',
-      validationStatus: 'VALID',
-      processedBy: 'bench',
-      validatedAt: occurredAt,
-      customer,
-    }
-    lists.validated.push({ key: orderId, value: JSON.stringify(validated), headers: { source: placedAt } })
-    const source = `${topics.ordersValidated.name}/${partition}/${position.validated++}`
-    const stock = JSON.stringify({
-      type: 'InventoryUpdated',
-      eventId: `${orderId}/InventoryUpdated/reserve`,
-      occurredAt,
-      orderId,
-      status: 'RESERVED',
-      availability: 'available',
-      shortages: [],
-    })
-    const payment = JSON.stringify({
-      type: 'PaymentProcessed',
-      eventId: `${orderId}/PaymentProcessed`,
-      occurredAt,
-      orderId,
-      amount: order.total,
-      currency: order.currency,
-      authorisationId: `auth-${orderId}`,
-    })
-    lists.stock.push({ key: orderId, value: stock, headers: { source } })
-    lists.payment.push({ key: orderId, value: payment, headers: { source } })
-    rows.push({ orderId, source, total: order.total, stock, payment })
-    for (const { sku, quantity } of order.items) reserved.push({ product: Number(sku.slice(4)), quantity })
-  }
-  const messages = new Map([
-    [topics.ordersRaw.name, lists.raw],
-    [topics.ordersValidated.name, lists.validated],
-    [topics.ordersRejected.name, lists.rejected],
-    [topics.inventoryEvents.name, lists.stock],
-    [topics.paymentEvents.name, lists.payment],
-  ])
-  return { messages, rows, reserved }
-}
-
-/** About as large as those of the simulator. */
-function makeOrder(orderId: string, number: number, occurredAt: string) {
-  const items = Array.from({ length: 1 + (number % 4) }, (_, line) => ({
-    sku: `SKU-${(number + line * 7) % PRODUCTS}`,
-    name: 'Handcrafted Granite Chair',
-    quantity: 1 + (line % 3),
-    unitPrice: 199 + ((number * 31 + line) % 9_000),
-  }))
-  return {
-    occurredAt,
-    orderId,
-    customerId: `cust-${number % 1_000}`,
-    placedAt: occurredAt,
-    currency: number % 2 === 0 ? 'EUR' : 'GBP',
-    items,
-    total: items.reduce((sum, { quantity, unitPrice }) => sum + quantity * unitPrice, 0),
-    shippingAddress: {
-      name: 'Ada Lovelace',
-      street: '12 St James Square',
-      city: 'London',
-      postcode: 'SW1Y 4JH',
-      country: 'United Kingdom',
-    },
-  }
 }
 
 async function sendAll(
@@ -241,36 +111,40 @@ async function sendAll(
   })
 }
 
-async function insertAll(database: pg.Client, rows: readonly Row[]): Promise<void> {
-  const column = <Key extends keyof Row>(key: Key) => rows.map((row) => row[key])
-  for (const [table, operation, event] of [
-    ['inventory_outcomes', 'reserve', 'stock'],
-    ['payment_outcomes', 'authorise', 'payment'],
-  ] as const) {
+async function insertAll(database: pg.Client, { outcomes, ledger }: Chunk): Promise<void> {
+  for (const [table, rows] of outcomes) {
     await database.query(
       `INSERT INTO ${table} (order_id, operation, source, event, note)
-       SELECT order_id, $1, source, event, '' FROM unnest($2::text[], $3::text[], $4::text[]) AS new (order_id, source, event)`,
-      [operation, column('orderId'), column('source'), column(event)],
+       SELECT *, '' FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])`,
+      [
+        rows.map(({ orderId }) => orderId),
+        rows.map(({ operation }) => operation),
+        rows.map(({ source }) => source),
+        rows.map(({ event }) => event),
+      ],
     )
   }
   await database.query(
     `INSERT INTO gateway.ledger (idempotency_key, operation, order_id, amount_minor, currency, status, authorisation_id)
-     SELECT order_id || '/authorise', 'authorise', order_id, total, currency, 'authorised', 'auth-' || order_id
-     FROM unnest($1::text[], $2::bigint[], $3::text[]) AS new (order_id, total, currency)`,
+     SELECT order_id || ':' || operation, operation, order_id, amount, currency, status, 'auth-' || order_id
+     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
+       AS new (order_id, operation, amount, currency, status)`,
     [
-      column('orderId'),
-      column('total'),
-      rows.map(({ payment }) => (JSON.parse(payment) as { currency: string }).currency),
+      ledger.map(({ orderId }) => orderId),
+      ledger.map(({ operation }) => operation),
+      ledger.map(({ amountMinor }) => amountMinor),
+      ledger.map(({ currency }) => currency),
+      ledger.map(({ status }) => status),
     ],
   )
 }
 
-async function insertStock(database: pg.Client, reserved: readonly number[]): Promise<void> {
-  const skus = reserved.map((_, product) => `SKU-${product}`)
+async function insertStock(database: pg.Client, committed: readonly number[]): Promise<void> {
+  const skus = committed.map((_, product) => `SKU-${product}`)
   await database.query(
-    `INSERT INTO stock (sku, received, available, reserved)
-     SELECT sku, $3::bigint, $3::bigint - reserved, reserved FROM unnest($1::text[], $2::bigint[]) AS new (sku, reserved)`,
-    [skus, reserved, RECEIVED],
+    `INSERT INTO stock (sku, received, available, committed)
+     SELECT sku, $3::bigint, $3::bigint - committed, committed FROM unnest($1::text[], $2::bigint[]) AS new (sku, committed)`,
+    [skus, committed, RECEIVED],
   )
   await database.query(
     `INSERT INTO stock_receipts (cause, sku, quantity) SELECT 'initial', sku, $2 FROM unnest($1::text[]) AS sku`,

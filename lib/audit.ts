@@ -19,9 +19,12 @@ import { askAnalytics } from './auditAnalytics.ts'
 import { AuditBook, auditedTopics } from './auditBook.ts'
 import { judge } from './auditChecks.ts'
 import { DatabaseSnapshot } from './auditDatabase.ts'
+import { AuditIntake } from './auditIntake.ts'
 import type { AuditReport } from './auditReport.ts'
 import { AuditRows } from './auditRows.ts'
+import { eventsOf } from './auditStages.ts'
 import { ConfigurationError, PipelineError, UnavailableError } from './errors.ts'
+import { JUDGE_NAMES } from './judges.ts'
 import type { Logger } from './log.ts'
 import { type Bounds, type BoundsByPartition, fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
 import { readTopics } from './topicReader.ts'
@@ -49,11 +52,8 @@ const STALL_MS = 60_000
 
 /** In which order the ends of topics are looked at: answers before causes, and redrives after both. */
 export const WAVES: ((topics: TopicTable) => { name: string }[])[] = [
-  ({ inventoryEvents, paymentEvents, deadLetters }) => [
-    inventoryEvents,
-    paymentEvents,
-    ...Object.values(deadLetters),
-  ],
+  ({ deadLetters }) => Object.values(deadLetters),
+  (topics) => JUDGE_NAMES.map((judge) => topics[eventsOf(judge)]),
   ({ ordersCompleted }) => [ordersCompleted],
   ({ ordersValidated, ordersRejected }) => [ordersValidated, ordersRejected],
   ({ retries }) => Object.values(retries),
@@ -88,12 +88,12 @@ export async function audit(config: Config, options: AuditOptions): Promise<Audi
     if (!isDrained) await readInto(book, config, options, { offsets: positions }, () => undefined)
     goOn()
     await snapshot.lookAgain(rows, goOn)
-    const bookedMinor = isDrained ? await askAnalytics(environment, signal) : undefined
+    const revenue = isDrained ? await askAnalytics(environment, signal) : undefined
     goOn()
     const { checks, totals } = judge(book, rows, {
       isDrained,
       dedupe: config.dedupe,
-      ...(bookedMinor && { bookedMinor }),
+      ...(revenue && { revenue }),
     })
     return {
       ok: checks.every(({ ok }) => ok),
@@ -148,6 +148,7 @@ async function readInto(
   from: 'beginning' | { offsets: OffsetsByPartition },
   onRecords: (count: number) => void,
 ): Promise<OffsetsByPartition> {
+  const intake = new AuditIntake(book)
   const stalled = new AbortController()
   let heardMs = Date.now()
   const watch = setInterval(() => {
@@ -161,7 +162,7 @@ async function readInto(
       until: 'end',
       onRecords(topic, partition, records) {
         heardMs = Date.now()
-        book.take(topic, partition, records)
+        intake.take(topic, partition, records)
         onRecords(records.length)
       },
       signal: AbortSignal.any([stalled.signal, ...(signal ? [signal] : [])]),

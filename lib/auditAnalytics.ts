@@ -1,13 +1,17 @@
-import { sleep } from './async.ts'
-import { ended, startScript, stopScript } from './childProcesses.ts'
+import { runScript } from './childProcesses.ts'
 import { UnavailableError } from './errors.ts'
 
-/** It reads two topics that the audit has just read. */
+/** It reads topics that the audit has just read. */
 const DEADLINE_MS = 10 * 60_000
 
+/** Sums in minor units, by currency. */
+export interface Revenue {
+  bookedMinor: Readonly<Record<string, number>>
+  capturedMinor: Readonly<Record<string, number>>
+}
+
 /**
- * What analytics reports as booked revenue when it replays everything, in minor units by currency: asked of the
- * script itself, as anybody would.
+ * What analytics reports as revenue when it replays everything: asked of the script itself, as anybody would.
  *
  * @param signal stops it
  * @returns undefined when it was stopped
@@ -16,26 +20,26 @@ const DEADLINE_MS = 10 * 60_000
 export async function askAnalytics(
   environment: NodeJS.ProcessEnv,
   signal?: AbortSignal,
-): Promise<Record<string, number> | undefined> {
+): Promise<Revenue | undefined> {
   const said: string[] = []
-  const output: string[] = []
-  const child = startScript({
+  const { status, lines } = await runScript({
     script: 'analytics.ts',
     args: ['--from-beginning', '--once', '--json'],
     env: environment,
     print: (line) => said.push(line),
-    onOutput: (line) => output.push(line),
+    signal: AbortSignal.any([AbortSignal.timeout(DEADLINE_MS), ...(signal ? [signal] : [])]),
   })
-  const over = new AbortController()
-  const givenUp = sleep(DEADLINE_MS, AbortSignal.any([over.signal, ...(signal ? [signal] : [])]))
-  await Promise.race([ended(child), givenUp])
-  over.abort()
-  if (child.exitCode === null && child.signalCode === null) await stopScript(child)
   if (signal?.aborted) return undefined
-  const status = await ended(child)
-  const json = output.at(-1)
+  const json = lines.at(-1)
   if (status !== 0 || json === undefined) {
     throw new UnavailableError('analytics', new Error(`it ended with ${status}: ${said.slice(-3).join(' ')}`))
   }
-  return (JSON.parse(json) as { bookedRevenueMinor: Record<string, number> }).bookedRevenueMinor
+  const { bookedRevenueMinor, capturedRevenueMinor } = JSON.parse(json) as Record<
+    string,
+    Record<string, number> | undefined
+  >
+  if (!bookedRevenueMinor || !capturedRevenueMinor) {
+    throw new UnavailableError('analytics', new Error('it does not say what was booked and captured'))
+  }
+  return { bookedMinor: bookedRevenueMinor, capturedMinor: capturedRevenueMinor }
 }

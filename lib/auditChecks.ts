@@ -1,19 +1,21 @@
 import { type Amounts, toSortedObject } from './amounts.ts'
+import { checksOfAmounts } from './auditAmountChecks.ts'
+import type { Revenue } from './auditAnalytics.ts'
 import type { AuditBook } from './auditBook.ts'
-import { Kind } from './auditEvents.ts'
-import { checksOfAmounts, checksOfMoney } from './auditMoneyChecks.ts'
+import { checksOfDecisions } from './auditDecisionChecks.ts'
+import { checksOfMoney } from './auditMoneyChecks.ts'
 import { checksOfEvents, OrderCheckContext } from './auditOrderChecks.ts'
 import { OrderFlag } from './auditOrders.ts'
 import { type AuditTotals, type CheckResult, Finding, sumHarm } from './auditReport.ts'
 import type { AuditRows } from './auditRows.ts'
+import { Kind } from './auditSlots.ts'
 import {
   checkOpenLetters,
-  checkStage,
+  checkStages,
   checkWindow,
   type DedupeBounds,
   type Standing,
 } from './auditStageChecks.ts'
-import { DECISIONS_EXPECTED, NOT_DECIDED_YET } from './auditStages.ts'
 import { checkStock } from './auditStockChecks.ts'
 
 export interface Judgement {
@@ -26,27 +28,23 @@ export interface JudgeOptions {
   isDrained: boolean
   /** The validator's window of duplicates, `dedupe` of the configuration. */
   dedupe: DedupeBounds
-  /** Whether each validated order must come to a decision; see {@link DECISIONS_EXPECTED}. */
-  isDecisionExpected?: boolean
-  /** What analytics reports as booked revenue, in minor units by currency; without it that is not checked. */
-  bookedMinor?: Readonly<Record<string, number>>
+  /** What analytics reports; without it that is not checked. */
+  revenue?: Revenue
 }
 
 /** Judges what was taken into the books, when all has been. */
 export function judge(book: AuditBook, rows: AuditRows, options: JudgeOptions): Judgement {
-  const { isDrained, dedupe, isDecisionExpected = DECISIONS_EXPECTED, bookedMinor } = options
+  const { isDrained, dedupe, revenue } = options
   book.settleDeadLetters()
   const standing: Standing = { isDrained, underWayWithoutOrder: 0, deadLettersOpen: 0 }
   const context = new OrderCheckContext(book, standing)
-  const payment = book.stages.find(({ definition }) => {
-    return definition.group === 'payment' && definition.input === 'ordersValidated'
-  })!
-  const stages = book.stages.flatMap((stage) => checkStage(book, stage, standing))
+  const stages = checkStages(book, standing)
   const stock = checkStock(book, rows)
   const orderChecks = [
-    ...checksOfEvents(context, isDecisionExpected),
+    ...checksOfEvents(context),
+    ...checksOfDecisions(context),
     ...checksOfMoney(context),
-    ...checksOfAmounts(context, payment),
+    ...checksOfAmounts(context),
   ]
   for (let order = 0; order < book.orders.size; order++) {
     for (const { look } of orderChecks) look(order)
@@ -54,25 +52,36 @@ export function judge(book: AuditBook, rows: AuditRows, options: JudgeOptions): 
   const findings = [
     ...[book.values, book.keys, book.causes, ...stages, rows.outcomes, rows.ledger],
     ...[checkWindow(book, dedupe), checkOpenLetters(book, standing)],
-    ...[...stock, book.lineSums, ...orderChecks.map(({ finding }) => finding)],
-    ...checkSums(book, isDrained, bookedMinor),
+    ...[...stock, book.lineSums, book.priceParts, ...orderChecks.map(({ finding }) => finding)],
+    ...checkSums(book, isDrained, revenue),
   ]
   const checks = findings.map(({ result }) => result).sort((a, b) => a.guarantee - b.guarantee)
   return { checks, totals: countTotals(book, standing, checks) }
 }
 
 /** Sums of all orders; while some are under way they need not agree. */
-function checkSums(book: AuditBook, isDrained: boolean, bookedMinor: JudgeOptions['bookedMinor']): Finding[] {
-  const { sums, isWhole } = book
+function checkSums(
+  { sums, isWhole }: AuditBook,
+  isDrained: boolean,
+  revenue: Revenue | undefined,
+): Finding[] {
   const captured = compareSums('captured is the sum of confirmed totals', sums.confirmed, sums.captured)
-  if (!isDrained) captured.skipped = 'only of a drained pipeline (--drained)'
-  else if (!isWhole) captured.skipped = 'the oldest records are deleted'
-  const name = 'validated totals are the booked revenue of analytics'
-  const booked = compareSums(name, sums.validated, new Map(Object.entries(bookedMinor ?? {})))
-  if (!bookedMinor) booked.skipped = 'only of a drained pipeline (--drained)'
-  const revenue = new Finding('captured is the captured revenue of analytics', 5)
-  revenue.skipped = NOT_DECIDED_YET
-  return [captured, booked, revenue]
+  const booked = compareSums(
+    'validated totals are the booked revenue of analytics',
+    sums.validated,
+    new Map(Object.entries(revenue?.bookedMinor ?? {})),
+  )
+  const reported = compareSums(
+    'captured is the captured revenue of analytics',
+    sums.captured,
+    new Map(Object.entries(revenue?.capturedMinor ?? {})),
+  )
+  const onlyDrained = 'only of a drained pipeline (--drained)'
+  if (!isDrained) captured.skipped = onlyDrained
+  if (!revenue) booked.skipped = reported.skipped = onlyDrained
+  // The ledger keeps what the topics have lost.
+  if (!isWhole) captured.skipped ??= reported.skipped ??= 'the oldest records are deleted'
+  return [captured, booked, reported]
 }
 
 function compareSums(name: string, expected: Amounts, found: Amounts): Finding {
@@ -89,16 +98,20 @@ function compareSums(name: string, expected: Amounts, found: Amounts): Finding {
 function countTotals(book: AuditBook, standing: Standing, checks: readonly CheckResult[]): AuditTotals {
   const { orders, sums, raw, validated } = book
   let underWay = standing.underWayWithoutOrder
-  let wentThrough = 0
+  let [wentThrough, confirmed, cancelled] = [0, 0, 0]
   for (let order = 0; order < orders.size; order++) {
     if (orders.is(order, OrderFlag.underWay)) underWay++
     if (orders.has(order, Kind.reserved) && orders.has(order, Kind.authorised)) wentThrough++
+    if (orders.has(order, Kind.confirmed)) confirmed++
+    else if (orders.has(order, Kind.cancelled)) cancelled++
   }
   return {
     placed: raw.count,
     validated: validated.count,
     rejected: book.rejected.count,
     wentThrough,
+    confirmed,
+    cancelled,
     deadLettersOpen: standing.deadLettersOpen,
     underWay,
     lost: sumHarm(checks, 'lost'),

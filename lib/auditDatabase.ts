@@ -1,6 +1,7 @@
 import pg from 'pg'
 import type { AuditBook } from './auditBook.ts'
 import type { AuditRows, LedgerRow, OutcomeRow } from './auditRows.ts'
+import { OUTCOME_TABLES } from './auditSlots.ts'
 import type { StockRow } from './auditStock.ts'
 import { ConfigurationError, PipelineError, UnavailableError } from './errors.ts'
 
@@ -14,8 +15,9 @@ const RECEIPTS = `SELECT sku, sum(quantity)::float8 AS quantity FROM stock_recei
 const OUTCOMES = `SELECT order_id AS "orderId", operation, source, event FROM`
 const LEDGER = `SELECT idempotency_key AS "idempotencyKey", operation, order_id AS "orderId",
   amount_minor::float8 AS "amountMinor", currency, status, authorisation_id AS "authorisationId" FROM gateway.ledger`
-const COUNT = `SELECT (SELECT count(*) FROM inventory_outcomes) + (SELECT count(*) FROM payment_outcomes)
-  + (SELECT count(*) FROM gateway.ledger) + (SELECT count(*) FROM stock) AS rows`
+const COUNT = `SELECT ${[...OUTCOME_TABLES, 'gateway.ledger', 'stock']
+  .map((table) => `(SELECT count(*) FROM ${table})`)
+  .join(' + ')} AS rows`
 
 /** The database and the ledger as they are at one moment, however long it takes to read them. */
 export class DatabaseSnapshot {
@@ -58,7 +60,7 @@ export class DatabaseSnapshot {
         () => undefined,
         (row) => book.stock.takeReceipts(row),
       )
-      for (const table of ['inventory_outcomes', 'payment_outcomes'] as const) {
+      for (const table of OUTCOME_TABLES) {
         await this.#page<OutcomeRow>(`${OUTCOMES} ${table}`, onRows, (row) => rows.takeOutcome(table, row))
       }
       await this.#page<LedgerRow>(LEDGER, onRows, (row) => rows.takeLedger(row))
@@ -75,7 +77,7 @@ export class DatabaseSnapshot {
     let ids: string[] = []
     const look = async () => {
       onLook()
-      for (const table of ['inventory_outcomes', 'payment_outcomes'] as const) {
+      for (const table of OUTCOME_TABLES) {
         const found = await this.#client.query<OutcomeRow>(`${OUTCOMES} ${table} WHERE order_id = ANY ($1)`, [
           ids,
         ])

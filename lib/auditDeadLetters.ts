@@ -1,7 +1,7 @@
 import type { IHeaders } from 'kafkajs'
 import type { Positions } from './auditPositions.ts'
 import { readPosition } from './auditSource.ts'
-import { increment, type Stage } from './auditStages.ts'
+import { increment, type Stage } from './auditStage.ts'
 import { DEAD_LETTER_HEADER, DROPPED_HEADER, SOURCE_HEADER } from './record.ts'
 
 /** How a dead letter was settled. */
@@ -61,7 +61,7 @@ export class DeadLetterBooks {
     const source = readPosition(headers, SOURCE_HEADER)
     const stage = this.stageOf(source?.topic)
     const cell = source && stage ? stage.causes.cellOf(source.partition, source.offset) : -1
-    if (stage && cell >= 0 && headers[DROPPED_HEADER] === undefined) increment(stage.redrives, cell)
+    if (stage && cell >= 0 && headers[DROPPED_HEADER] === undefined) stage.addRedrive(cell)
   }
 
   /** Enters what was settled with its causes. A dead letter and what settles it are read in any order: so at the end. */

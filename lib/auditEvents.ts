@@ -1,27 +1,8 @@
 /**
  * What the auditor takes from an event: read by hand and strictly, with nothing of the services' own checks.
  */
-
-/** What can be said about an order. Two that stand together exclude one another: each pair is a slot. */
-export const Kind = {
-  reserved: 0,
-  notReserved: 1,
-  committed: 2,
-  released: 3,
-  authorised: 4,
-  declined: 5,
-  captured: 6,
-  voided: 7,
-  confirmed: 8,
-  cancelled: 9,
-} as const
-export type Kind = (typeof Kind)[keyof typeof Kind]
-
-export const Slot = { stock: 0, stockSettled: 1, payment: 2, paymentSettled: 3, decision: 4 } as const
-
-export function slotOf(kind: Kind): number {
-  return kind >> 1
-}
+import { Kind, kindOfVerdict } from './auditSlots.ts'
+import type { JudgeName } from './judges.ts'
 
 export interface Line {
   sku: string
@@ -44,6 +25,34 @@ export interface SaidFacts {
   amountMinor?: number
   currency?: string
   authorisationId?: string
+  /** Of a verdict. */
+  verdict?: VerdictFacts
+  /** Of a verdict that prices the order. */
+  price?: PriceFacts
+  /** Of a decision: why it was cancelled, or what it was marked with when it was confirmed. */
+  reasons?: ReasonFacts[]
+  /** The payment failed without the gateway being asked, because the order was cancelled before. */
+  isUnasked?: boolean
+}
+
+export interface VerdictFacts {
+  result: 'pass' | 'warning' | 'fail'
+  /** The code by which a decision has to name it, unless it passes. */
+  code?: string
+}
+
+/** Amounts in minor units. */
+export interface PriceFacts {
+  subtotalMinor: number
+  totalMinor: number
+  netMinor: number
+  taxMinor: number
+  discountsMinor: number
+}
+
+export interface ReasonFacts {
+  code: string
+  message: string
 }
 
 const KIND_OF_STATUS = new Map<unknown, Kind>([
@@ -59,10 +68,17 @@ const KIND_OF_PAYMENT = new Map<unknown, Kind>([
   ['PaymentVoided', Kind.voided],
 ])
 
+/** A reason that names a verdict which did not come in time. */
+export const MISSING_CODE = 'decision-timeout'
+/** Why a payment fails that nobody was asked for. */
+const UNASKED_REASON = 'order cancelled'
+
 /** As much as the schema of an order lets through. */
 const MAX_QUANTITY = 1e9
 
 type Fields = Record<string, unknown>
+
+const PASS: VerdictFacts = { result: 'pass' }
 
 /** @returns undefined when it is no order of this type */
 export function readOrder(value: Buffer | string | null, type: string): OrderFacts | undefined {
@@ -83,31 +99,92 @@ export function readRejected(value: Buffer | string | null): { orderId: string }
     : undefined
 }
 
-export function readInventory(value: Buffer | string | null): SaidFacts | undefined {
+/** What an event on the topic of a judge says: one that has no reader of its own says so in `verdict` and `reasons`. */
+export function readJudge(judge: JudgeName, value: Buffer | string | null): SaidFacts | undefined {
   const fields = parseObject(value)
-  const kind = fields?.type === 'InventoryUpdated' ? KIND_OF_STATUS.get(fields.status) : undefined
-  return kind !== undefined && typeof fields?.orderId === 'string'
-    ? { orderId: fields.orderId, kind }
-    : undefined
+  if (!fields || typeof fields.orderId !== 'string') return undefined
+  const read = READERS.get(judge)
+  return read ? read(fields, fields.orderId) : readAssessed(judge, fields, fields.orderId)
 }
 
-export function readPayment(value: Buffer | string | null): SaidFacts | undefined {
-  const fields = parseObject(value)
-  const kind = KIND_OF_PAYMENT.get(fields?.type)
-  if (!fields || kind === undefined) return undefined
-  const said = withMoney(fields, kind, fields.amount)
-  if (!said || kind === Kind.declined) return said
-  return typeof fields.authorisationId === 'string'
-    ? { ...said, authorisationId: fields.authorisationId }
-    : undefined
+const READERS: ReadonlyMap<JudgeName, (fields: Fields, orderId: string) => SaidFacts | undefined> = new Map([
+  ['inventory', readInventory],
+  ['payment', readPayment],
+  ['pricing', readPriced],
+])
+
+function readInventory(fields: Fields, orderId: string): SaidFacts | undefined {
+  const kind = fields.type === 'InventoryUpdated' ? KIND_OF_STATUS.get(fields.status) : undefined
+  if (kind === undefined) return undefined
+  if (kind === Kind.reserved) return { orderId, kind, verdict: PASS }
+  if (kind === Kind.notReserved) return { orderId, kind, verdict: { result: 'fail', code: 'out-of-stock' } }
+  return { orderId, kind }
+}
+
+function readPayment(fields: Fields): SaidFacts | undefined {
+  const kind = KIND_OF_PAYMENT.get(fields.type)
+  const said = kind === undefined ? undefined : withMoney(fields, kind, fields.amount)
+  if (!said) return undefined
+  if (kind === Kind.declined) {
+    const isUnasked = fields.reason === UNASKED_REASON
+    return { ...said, verdict: { result: 'fail', code: 'payment-declined' }, isUnasked }
+  }
+  const { authorisationId } = fields
+  if (typeof authorisationId !== 'string') return undefined
+  return { ...said, authorisationId, ...(kind === Kind.authorised && { verdict: PASS }) }
+}
+
+function readPriced(fields: Fields): SaidFacts | undefined {
+  const { subtotal, total, net, tax, discounts } = fields
+  if (fields.type !== 'OrderPriced' || !Array.isArray(discounts)) return undefined
+  const said = withMoney(fields, kindOfVerdict('pricing', false), total)
+  const amounts = discounts.map((discount) => (discount as Fields | null)?.amount)
+  if (!said || ![subtotal, net, tax, ...amounts].every(Number.isSafeInteger)) return undefined
+  const price = {
+    subtotalMinor: subtotal as number,
+    totalMinor: total as number,
+    netMinor: net as number,
+    taxMinor: tax as number,
+    discountsMinor: (amounts as number[]).reduce((sum, amount) => sum + amount, 0),
+  }
+  return { ...said, verdict: PASS, price }
+}
+
+function readAssessed(judge: JudgeName, fields: Fields, orderId: string): SaidFacts | undefined {
+  const { type, verdict: result } = fields
+  if (typeof type !== 'string') return undefined
+  if (result !== 'pass' && result !== 'warning' && result !== 'fail') return undefined
+  const kind = kindOfVerdict(judge, result === 'fail')
+  if (result === 'pass') return { orderId, kind, verdict: PASS }
+  const code =
+    type === 'FraudAssessed' ? fraudCode(result, fields.rules) : readReasons(fields.reasons)?.[0]?.code
+  // Where a judge gives no reason, its name is one.
+  return { orderId, kind, verdict: { result, code: code ?? judge } }
+}
+
+/** Each rule that fired is a reason. */
+function fraudCode(result: VerdictFacts['result'], rules: unknown): string | undefined {
+  if (!Array.isArray(rules) || rules.length === 0) return undefined
+  return result === 'fail' ? 'fraud' : 'fraud-warning'
 }
 
 export function readDecision(value: Buffer | string | null): SaidFacts | undefined {
   const fields = parseObject(value)
-  if (fields?.type === 'OrderConfirmed') return withMoney(fields, Kind.confirmed, fields.total)
-  return fields?.type === 'OrderCancelled' && typeof fields.orderId === 'string'
-    ? { orderId: fields.orderId, kind: Kind.cancelled }
-    : undefined
+  const isConfirmed = fields?.type === 'OrderConfirmed'
+  if (!fields || (!isConfirmed && fields.type !== 'OrderCancelled')) return undefined
+  const reasons = readReasons(isConfirmed ? fields.warnings : fields.reasons)
+  const said = withMoney(fields, isConfirmed ? Kind.confirmed : Kind.cancelled, fields.total)
+  return said && reasons && { ...said, reasons }
+}
+
+/** @returns undefined when they are none */
+function readReasons(reasons: unknown): ReasonFacts[] | undefined {
+  if (!Array.isArray(reasons)) return undefined
+  const isReason = (reason: unknown): reason is ReasonFacts => {
+    const { code, message } = (reason ?? {}) as Fields
+    return typeof code === 'string' && typeof message === 'string'
+  }
+  return reasons.every(isReason) ? reasons : undefined
 }
 
 function withMoney({ orderId, currency }: Fields, kind: Kind, amountMinor: unknown): SaidFacts | undefined {

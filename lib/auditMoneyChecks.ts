@@ -1,9 +1,7 @@
-import { Kind, Slot } from './auditEvents.ts'
 import { isTwice, type OrderCheck, type OrderCheckContext } from './auditOrderChecks.ts'
 import { OrderFlag } from './auditOrders.ts'
 import type { Finding } from './auditReport.ts'
-import type { Stage } from './auditStages.ts'
-import { formatPosition } from './record.ts'
+import { Kind, Slot } from './auditSlots.ts'
 
 const LEDGER = 'gateway.ledger'
 
@@ -62,6 +60,8 @@ function checkPaid(context: OrderCheckContext, finding: Finding, order: number):
   finding.lookedAt++
   if (saysAuthorised && authorisations === 0) {
     context.add(finding, order, 'PaymentProcessed, and the ledger has no authorisation')
+  } else if (saysDeclined && orders.is(order, OrderFlag.unasked)) {
+    checkUnasked(context, finding, order)
   } else if (saysDeclined && authorisations > 0) {
     context.add(finding, order, 'PaymentFailed, and the ledger has an authorisation', LEDGER)
   } else if (saysDeclined && declines === 0) {
@@ -75,6 +75,18 @@ function checkPaid(context: OrderCheckContext, finding: Finding, order: number):
   } else if (!saysAuthorised && !saysDeclined && isWhole) {
     const isKnown = orders.isKnown(order, Kind.authorised) || orders.isKnown(order, Kind.declined)
     if (!isKnown) context.addMissing(finding, order, 'in the ledger, and no event says so', LEDGER)
+  }
+}
+
+/** An order that was cancelled before it was authorised: the gateway was told so, and knows nothing else of it. */
+function checkUnasked(context: OrderCheckContext, finding: Finding, order: number): void {
+  const { orders, isWhole } = context.book
+  if (orders.authorisations[order]! > 0) {
+    context.add(finding, order, 'PaymentFailed, and the ledger has an authorisation', LEDGER)
+  } else if (!orders.is(order, OrderFlag.tombstone)) {
+    context.add(finding, order, 'PaymentFailed for a cancelled order, and the ledger has no void')
+  } else if (isWhole && !orders.isKnown(order, Kind.cancelled)) {
+    context.add(finding, order, 'PaymentFailed for a cancelled order, which is not cancelled', LEDGER)
   }
 }
 
@@ -102,9 +114,10 @@ function checkVoided(context: OrderCheckContext, finding: Finding, order: number
   const voids = orders.voids[order]!
   const isCancelled = orders.isKnown(order, Kind.cancelled)
   const saysVoided = orders.has(order, Kind.voided)
-  if (voids === 0 && !isCancelled && !saysVoided) return
+  const isTombstone = orders.is(order, OrderFlag.tombstone)
+  if (voids === 0 && !isTombstone && !isCancelled && !saysVoided) return
   finding.lookedAt++
-  if (voids > 0 && !isCancelled) {
+  if ((voids > 0 || isTombstone) && !isCancelled) {
     const isConfirmed = orders.isKnown(order, Kind.confirmed)
     context.add(finding, order, `voided, though ${isConfirmed ? 'confirmed' : 'not cancelled'}`, LEDGER)
   } else if (voids > 1 || (voids > 0 && orders.captures[order]! > 0)) {
@@ -117,67 +130,5 @@ function checkVoided(context: OrderCheckContext, finding: Finding, order: number
     context.addMissing(finding, order, 'cancelled, and its authorisation is not voided', LEDGER)
   } else if (voids > 0 && !orders.isKnown(order, Kind.voided)) {
     context.addMissing(finding, order, 'voided, and no event says so', LEDGER)
-  }
-}
-
-/** The same amount, to the minor unit, from the placed order to the capture. */
-export function checksOfAmounts(context: OrderCheckContext, payment: Stage): OrderCheck[] {
-  const { book } = context
-  const { orders } = book
-  const check = context.check('amounts are the same all the way', 4, (order, finding) => {
-    const cell = payment.cellOfOrder(order)
-    const { saidPaid, confirmed, ledgerAuthorised, saidSettled, ledgerSettled } = orders
-    const differ = (what: string) => context.add(finding, order, what, LEDGER)
-    if (cell >= 0) {
-      finding.lookedAt++
-      const total = book.total[cell]!
-      const currency = book.currency[cell]!
-      if (!saidPaid.isSame(order, total, currency))
-        differ('the payment event has another amount than the order')
-      if (orders.authorisations[order]! > 0 && !ledgerAuthorised.isSame(order, total, currency)) {
-        differ('the ledger authorised another amount than the order has')
-      }
-      if (orders.has(order, Kind.confirmed) && !confirmed.isSame(order, total, currency)) {
-        differ('confirmed with another amount than the order has')
-      }
-    }
-    const isSettled = orders.captures[order]! > 0 || orders.voids[order]! > 0
-    if (!isSettled) return
-    const { minor, currency } = ledgerSettled
-    if (!ledgerAuthorised.isSame(order, minor[order]!, currency[order]!)) {
-      differ('the ledger settled another amount than it authorised')
-    }
-    const saysSettled = orders.has(order, Kind.captured) || orders.has(order, Kind.voided)
-    if (saysSettled && !saidSettled.isSame(order, minor[order]!, currency[order]!)) {
-      differ('the event settles another amount than the ledger')
-    }
-  })
-  checkValidatedTotals(context, check.finding)
-  return [check]
-}
-
-/** A validated order has the total and the lines of the record that it came from. */
-function checkValidatedTotals({ book }: OrderCheckContext, finding: Finding): void {
-  const { validated, rawCell, total, currency, rawTotal, rawCurrency, orders } = book
-  const { linesFingerprint, rawLines } = book
-  for (let cell = 0; cell < validated.size; cell++) {
-    const source = rawCell[cell]! - 1
-    if (source < 0 || !validated.isThere(cell)) continue
-    finding.lookedAt++
-    const isSameAmount = total[cell] === rawTotal[source] && currency[cell] === rawCurrency[source]
-    if (isSameAmount && linesFingerprint[cell] === rawLines[source]) continue
-    const order = validated.orderAt(cell)
-    finding.add(() => {
-      const own = validated.positionOf(cell)
-      const placed = book.raw.positionOf(source)
-      const position = formatPosition(validated.topic, own.partition, own.offset)
-      return {
-        id: order < 0 ? position : orders.idOf(order),
-        what: isSameAmount
-          ? 'validated with other lines than it was placed with'
-          : `validated with ${total[cell]}, placed with ${rawTotal[source]}`,
-        seen: [position, formatPosition(book.raw.topic, placed.partition, placed.offset)],
-      }
-    })
   }
 }

@@ -1,10 +1,8 @@
 import type { AuditBook } from './auditBook.ts'
-import { plain } from './auditBook.ts'
-import { Kind, Slot } from './auditEvents.ts'
 import { OrderFlag } from './auditOrders.ts'
-import { Finding, type Harm } from './auditReport.ts'
+import { Finding, type Harm, plain } from './auditReport.ts'
+import { bitsOf, Kind, Slot, STORED } from './auditSlots.ts'
 import { markUnderWay, type Standing } from './auditStageChecks.ts'
-import { NOT_DECIDED_YET } from './auditStages.ts'
 import { formatPosition } from './record.ts'
 
 /** One check of each order by itself. */
@@ -68,7 +66,7 @@ export class OrderCheckContext {
   }
 }
 
-export function checksOfEvents(context: OrderCheckContext, isDecisionExpected: boolean): OrderCheck[] {
+export function checksOfEvents(context: OrderCheckContext): OrderCheck[] {
   const { orders } = context.book
   return [
     context.checkWhole('events are of orders placed and validated', 2, (order, finding) => {
@@ -78,27 +76,8 @@ export function checksOfEvents(context: OrderCheckContext, isDecisionExpected: b
       else if (!orders.isValidated(order)) context.add(finding, order, 'it was never validated')
     }),
     context.check('published events are the stored outcomes', 2, (order, finding) => {
-      const slots = orders.seen[order]! | orders.stored[order]!
-      if (slots === 0) return
-      for (let slot = 0; slot < Slot.decision; slot++) checkOutcome(context, finding, order, slot)
-    }),
-    context.check(
-      'no order is decided twice',
-      2,
-      (order, finding) => {
-        if (!orders.has(order, Kind.confirmed) && !orders.has(order, Kind.cancelled)) return
-        finding.lookedAt++
-        if (isTwice(context, order, Slot.decision)) context.add(finding, order, 'it has several decisions')
-      },
-      'duplicated',
-    ),
-    everyOrderIsDecided(context, isDecisionExpected),
-    context.checkWhole('confirmed orders were reserved and authorised', 2, (order, finding) => {
-      if (!orders.has(order, Kind.confirmed)) return
-      finding.lookedAt++
-      if (!orders.isKnown(order, Kind.reserved)) context.add(finding, order, 'confirmed, and not reserved')
-      else if (!orders.isKnown(order, Kind.authorised))
-        context.add(finding, order, 'confirmed, not authorised')
+      if (orders.seen[order] === 0 && orders.stored[order] === 0) return
+      STORED.forEach((rows, slot) => void (rows && checkOutcome(context, finding, order, slot, rows.table)))
     }),
     context.checkWhole('stock is settled as decided', 3, (order, finding) =>
       checkStockSettled(context, finding, order),
@@ -106,30 +85,17 @@ export function checksOfEvents(context: OrderCheckContext, isDecisionExpected: b
   ]
 }
 
-function everyOrderIsDecided(context: OrderCheckContext, isDecisionExpected: boolean): OrderCheck {
-  const { orders } = context.book
-  const check = context.checkWhole(
-    'every validated order is decided',
-    2,
-    (order, finding) => {
-      if (!orders.is(order, OrderFlag.validated) || orders.is(order, OrderFlag.deadLetter)) return
-      finding.lookedAt++
-      if (orders.isKnown(order, Kind.confirmed) || orders.isKnown(order, Kind.cancelled)) return
-      context.addMissing(finding, order, 'no decision')
-    },
-    'lost',
-  )
-  if (isDecisionExpected) return check
-  check.finding.skipped = NOT_DECIDED_YET
-  return { ...check, look: () => undefined }
-}
-
 /** The same bytes in the store and in the topic; a row without its event is under way. */
-function checkOutcome(context: OrderCheckContext, finding: Finding, order: number, slot: number): void {
+function checkOutcome(
+  context: OrderCheckContext,
+  finding: Finding,
+  order: number,
+  slot: number,
+  table: string,
+): void {
   const { orders, isWhole } = context.book
-  const table = slot < Slot.payment ? 'inventory_outcomes' : 'payment_outcomes'
-  const isSaid = (orders.seen[order]! & (0b11 << (slot * 2))) !== 0
-  const isKnown = (orders.known[order]! & (0b11 << (slot * 2))) !== 0
+  const isSaid = (orders.seen[order]! & bitsOf(slot)) !== 0
+  const isKnown = (orders.known[order]! & bitsOf(slot)) !== 0
   const isStored = (orders.stored[order]! & (1 << slot)) !== 0
   if (!isSaid && !isStored) return
   finding.lookedAt++
@@ -137,9 +103,20 @@ function checkOutcome(context: OrderCheckContext, finding: Finding, order: numbe
     context.add(finding, order, 'the bytes of event and stored outcome differ', table)
   } else if (!isStored) {
     context.add(finding, order, `an event without a row in ${table}`)
-  } else if (!isKnown && isWhole) {
+  } else if (!isKnown && isWhole && !isForDeadLetter(context, order, slot)) {
     context.addMissing(finding, order, 'stored, and not published', table)
   }
+}
+
+/**
+ * Whoever settles an order that was cancelled before its verdict stores the verdict for when the validated order comes:
+ * which it does not while that is a dead letter.
+ */
+function isForDeadLetter({ book: { orders } }: OrderCheckContext, order: number, slot: number): boolean {
+  const isRefusal =
+    (slot === Slot.stock && orders.hasStored(order, Kind.notReserved)) ||
+    (slot === Slot.payment && orders.hasStored(order, Kind.declined))
+  return isRefusal && orders.is(order, OrderFlag.deadLetter) && orders.isKnown(order, Kind.cancelled)
 }
 
 function checkStockSettled(context: OrderCheckContext, finding: Finding, order: number): void {
@@ -152,11 +129,12 @@ function checkStockSettled(context: OrderCheckContext, finding: Finding, order: 
   finding.lookedAt++
   const isReserved = orders.isKnown(order, Kind.reserved)
   if (isTwice(context, order, Slot.stockSettled)) context.add(finding, order, 'settled more than once')
-  else if ((isCommitted || isReleased) && !isReserved)
-    context.add(finding, order, 'settled, and not reserved')
   else if (isCommitted && !isConfirmed) context.add(finding, order, 'committed, and not confirmed')
   else if (isReleased && !isCancelled) context.add(finding, order, 'released, and not cancelled')
-  else if (isConfirmed && isReserved && !orders.isKnown(order, Kind.committed)) {
+  else if ((isCommitted || isReleased) && !isReserved) {
+    // The decision can have come before the validated order, which is answered later.
+    context.addMissing(finding, order, 'settled, and not reserved')
+  } else if (isConfirmed && isReserved && !orders.isKnown(order, Kind.committed)) {
     context.addMissing(finding, order, 'confirmed, and its stock is not committed')
   } else if (isCancelled && isReserved && !orders.isKnown(order, Kind.released)) {
     context.addMissing(finding, order, 'cancelled, and its stock is not released')

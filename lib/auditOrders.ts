@@ -1,5 +1,5 @@
-import { type Kind, slotOf } from './auditEvents.ts'
 import { type Column, grown, OrderIds } from './auditOrderIds.ts'
+import { bitsOf, type Kind, STORED, slotOf } from './auditSlots.ts'
 
 /** What is known of an order apart from what was said about it, as bits. */
 export const OrderFlag = {
@@ -8,7 +8,12 @@ export const OrderFlag = {
   validatedLate: 4,
   underWay: 8,
   charged: 16,
+  /** A verdict on it is a dead letter. */
   deadLetter: 32,
+  /** Its payment failed without the gateway being asked, by the event. */
+  unasked: 64,
+  /** The ledger has a void of nothing: nothing can be authorised any more. */
+  tombstone: 128,
 } as const
 
 /** Ids of orders are at most 64 characters of ASCII; what is longer is none. */
@@ -35,7 +40,7 @@ class AmountColumn {
 }
 
 /**
- * All that is known of each order, in columns of numbers: some 150 bytes an order, whatever its id.
+ * All that is known of each order, in columns of numbers: some 250 bytes an order, whatever its id.
  *
  * What was said about an order is kept by kind, as bits: in `seen` what lies before the look at the bounds, in
  * `known` also what came later, which may excuse and never accuses.
@@ -43,15 +48,15 @@ class AmountColumn {
 export class OrderTable {
   readonly #ids: OrderIds
   flags = new Uint8Array(0)
-  seen = new Uint16Array(0)
-  known = new Uint16Array(0)
+  seen = new Uint32Array(0)
+  known = new Uint32Array(0)
   /** Slots in which something was said more than once. */
-  twice = new Uint8Array(0)
+  twice = new Uint16Array(0)
   /** Slots whose stored outcome was found in the database, and those whose bytes are not what was published. */
-  stored = new Uint8Array(0)
-  differs = new Uint8Array(0)
+  stored = new Uint16Array(0)
+  differs = new Uint16Array(0)
   /** Kinds that the stored outcomes of the snapshot say. */
-  storedKinds = new Uint16Array(0)
+  storedKinds = new Uint32Array(0)
   /** The cell of orders.validated that caused the stored outcome of the stock, plus 1. */
   stockCell = new Int32Array(0)
   /** Rows of the ledger, by what they say. */
@@ -63,14 +68,17 @@ export class OrderTable {
   ledgerAuthorisation = new Uint32Array(0)
   saidAuthorisation = new Uint32Array(0)
   /** For each slot with a stored outcome: a fingerprint of its bytes, from whichever of row and event came first. */
-  readonly fingerprints = [0, 1, 2, 3].map(() => new Float64Array(0))
+  readonly fingerprints = STORED.map((rows) => rows && new Float64Array(0))
   /** For each slot: where it was first seen. */
-  readonly places = [0, 1, 2, 3, 4].map(() => new Float64Array(0))
+  readonly places = STORED.map(() => new Float64Array(0))
   readonly saidPaid = new AmountColumn()
   readonly saidSettled = new AmountColumn()
-  readonly confirmed = new AmountColumn()
+  readonly decided = new AmountColumn()
   readonly ledgerAuthorised = new AmountColumn()
   readonly ledgerSettled = new AmountColumn()
+  /** Of the decision: codes of its reasons, and the judges that it names as missing, as bits. */
+  reasons = new Uint32Array(0)
+  missing = new Uint16Array(0)
   readonly #currencies = new Map<string, number>()
 
   /** @param expected how many orders there may be */
@@ -109,7 +117,7 @@ export class OrderTable {
   say(order: number, kind: Kind, isLate: boolean): boolean {
     this.known[order]! |= 1 << kind
     if (isLate) return false
-    const isRepeated = (this.seen[order]! & (0b11 << (slotOf(kind) * 2))) !== 0
+    const isRepeated = (this.seen[order]! & bitsOf(slotOf(kind))) !== 0
     this.seen[order]! |= 1 << kind
     if (isRepeated) this.twice[order]! |= 1 << slotOf(kind)
     return isRepeated
@@ -122,6 +130,14 @@ export class OrderTable {
   /** Also when it came after the look at the bounds. */
   isKnown(order: number, kind: Kind): boolean {
     return (this.known[order]! & (1 << kind)) !== 0
+  }
+
+  /** Compares the bytes of an event or a row with those of the other, whichever came first. */
+  compareBytes(order: number, slot: number, fingerprint: number): void {
+    const known = this.fingerprints[slot]
+    if (!known) return
+    if (known[order] === 0) known[order] = fingerprint
+    else if (known[order] !== fingerprint) this.differs[order]! |= 1 << slot
   }
 
   hasStored(order: number, kind: Kind): boolean {
@@ -144,7 +160,7 @@ export class OrderTable {
       if (column instanceof AmountColumn) column.grow(length)
       else if (Array.isArray(column))
         column.forEach((one, index) => {
-          column[index] = grown(one, length)
+          column[index] = one && grown(one, length)
         })
       else if (ArrayBuffer.isView(column)) Object.assign(this, { [name]: grown(column as Column, length) })
     }

@@ -112,8 +112,8 @@ export class Places {
   }
 }
 
-/** 2^36 offsets, 2^12 partitions and 2^5 topics fit into the 2^53 of an exact number. */
-const OFFSETS = 2 ** 36
+/** 2^35 offsets, 2^12 partitions and 2^6 topics fit into the 2^53 of an exact number. */
+const OFFSETS = 2 ** 35
 const PARTITIONS = 2 ** 12
 
 export function placeOf(topicNumber: number, partition: number, offset: number): number {

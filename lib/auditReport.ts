@@ -34,6 +34,8 @@ export interface AuditTotals {
   rejected: number
   /** Orders that got their stock and were paid for: reserved and authorised. */
   wentThrough: number
+  confirmed: number
+  cancelled: number
   /** Dead letters that nobody has redriven or dropped. */
   deadLettersOpen: number
   /** Orders that have not come to all of their ends, where that is no failure yet. */
@@ -97,6 +99,11 @@ export class Finding {
       offenders: this.#offenders,
     }
   }
+}
+
+/** What comes from outside and may steer a terminal is not for it to say. */
+export function plain(text: string): string {
+  return text.replace(/\p{C}/gu, ' ').slice(0, 64)
 }
 
 /** How many were found by the checks of one harm. */

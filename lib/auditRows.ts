@@ -1,14 +1,12 @@
 import { addAmount } from './amounts.ts'
 import type { AuditBook } from './auditBook.ts'
-import { plain } from './auditBook.ts'
-import { Kind, readInventory, readPayment, type SaidFacts, Slot, slotOf } from './auditEvents.ts'
+import { readDecision, readJudge, type SaidFacts } from './auditEvents.ts'
 import { OrderFlag } from './auditOrders.ts'
-import { Finding } from './auditReport.ts'
+import { Finding, plain } from './auditReport.ts'
+import { bitsOf, Kind, Slot, STORED, slotOf, tableOf } from './auditSlots.ts'
 import { fingerprintOf, readPositionBytes } from './auditSource.ts'
-import { increment } from './auditStages.ts'
-import type { OutcomeTable as AnyOutcomeTable } from './outcomes.ts'
-
-export type OutcomeTable = Extract<AnyOutcomeTable, 'inventory_outcomes' | 'payment_outcomes'>
+import { increment } from './auditStage.ts'
+import { JUDGE_NAMES } from './judges.ts'
 
 export interface OutcomeRow {
   orderId: string
@@ -28,18 +26,14 @@ export interface LedgerRow {
 }
 
 /** Rows of the ledger that an event demands, as bits above those of the slots with an outcome. */
-const Wanted = { authorise: 1 << 4, settle: 1 << 5 } as const
+const Wanted = { authorise: 1 << 30, settle: 1 << 31 } as const
 
-const READERS: Record<OutcomeTable, (event: string) => SaidFacts | undefined> = {
-  inventory_outcomes: readInventory,
-  payment_outcomes: readPayment,
-}
+type ReadEvent = (event: string) => SaidFacts | undefined
 
-/** The operation whose outcome is a verdict; the other one settles. */
-const VERDICTS: Record<OutcomeTable, string> = {
-  inventory_outcomes: 'reserve',
-  payment_outcomes: 'authorise',
-}
+const READERS: ReadonlyMap<string, ReadEvent> = new Map<string, ReadEvent>([
+  ...JUDGE_NAMES.map((judge) => [tableOf(judge), (event: string) => readJudge(judge, event)] as const),
+  [tableOf('fulfilment'), readDecision],
+])
 
 /**
  * What the database and the ledger say, taken row by row into the columns of the book: first the snapshot, before
@@ -51,16 +45,16 @@ export class AuditRows {
   readonly ledger = new Finding('rows of the ledger are of orders', 4)
   taken = 0
   /** What is missing, by order, once it was asked for. */
-  #wanted: Uint8Array | undefined
+  #wanted: Uint32Array | undefined
 
   constructor(book: AuditBook) {
     this.#book = book
   }
 
-  takeOutcome(table: OutcomeTable, row: OutcomeRow): void {
+  takeOutcome(table: string, row: OutcomeRow): void {
     const { orders, validated } = this.#book
     const order = orders.numberOf(Buffer.from(row.orderId))
-    const said = READERS[table](row.event)
+    const said = READERS.get(table)!(row.event)
     const bit = said ? 1 << slotOf(said.kind) : 0
     if (this.#wanted && !this.#isWanted(order, bit)) return
     this.taken++
@@ -70,15 +64,11 @@ export class AuditRows {
       return
     }
     const slot = slotOf(said.kind)
-    const isVerdict = slot === Slot.stock || slot === Slot.payment
-    if ((row.operation === VERDICTS[table]) !== isVerdict) {
+    if (row.operation !== STORED[slot]?.operation) {
       this.#note(table, row, `its event is of another operation than '${plain(row.operation)}'`)
     }
     orders.stored[order]! |= bit
-    const fingerprint = fingerprintOf(row.event)
-    const known = orders.fingerprints[slot]!
-    if (known[order] === 0) known[order] = fingerprint
-    else if (known[order] !== fingerprint) orders.differs[order]! |= bit
+    orders.compareBytes(order, slot, fingerprintOf(row.event))
     if (this.#wanted) return
     orders.storedKinds[order]! |= 1 << said.kind
     if (slot !== Slot.stock) return
@@ -116,6 +106,8 @@ export class AuditRows {
       const counts = status === 'captured' ? orders.captures : orders.voids
       if (counts[order] === 0) orders.ledgerSettled.set(order, amountMinor, money)
       increment(counts, order)
+    } else if (status === 'voided') {
+      orders.flags[order]! |= OrderFlag.tombstone
     }
   }
 
@@ -126,7 +118,7 @@ export class AuditRows {
    */
   *findMissing(): Generator<string> {
     const { orders } = this.#book
-    const wanted = new Uint8Array(orders.size)
+    const wanted = new Uint32Array(orders.size)
     for (let order = 0; order < orders.size; order++) {
       wanted[order] = this.#missingOf(order)
     }
@@ -138,16 +130,19 @@ export class AuditRows {
     const { orders } = this.#book
     if (orders.seen[order] === 0) return 0
     let missing = 0
-    for (let slot = 0; slot < Slot.decision; slot++) {
-      const isSaid = (orders.seen[order]! & (0b11 << (slot * 2))) !== 0
-      if (isSaid && (orders.stored[order]! & (1 << slot)) === 0) missing |= 1 << slot
-    }
+    STORED.forEach((rows, slot) => {
+      const isSaid = (orders.seen[order]! & bitsOf(slot)) !== 0
+      if (rows && isSaid && (orders.stored[order]! & (1 << slot)) === 0) missing |= 1 << slot
+    })
+    const isUnasked = orders.is(order, OrderFlag.unasked)
     const isSettled = orders.has(order, Kind.captured) || orders.has(order, Kind.voided)
     // The event that says it was authorised can be deleted already.
     const isPaid = isSettled || orders.has(order, Kind.authorised) || orders.has(order, Kind.declined)
-    if (isPaid && orders.authorisations[order] === 0 && orders.declines[order] === 0)
+    if (isPaid && !isUnasked && orders.authorisations[order] === 0 && orders.declines[order] === 0)
       missing |= Wanted.authorise
-    if (isSettled && orders.captures[order] === 0 && orders.voids[order] === 0) missing |= Wanted.settle
+    const isInLedger =
+      orders.captures[order]! > 0 || orders.voids[order]! > 0 || orders.is(order, OrderFlag.tombstone)
+    if ((isSettled || isUnasked) && !isInLedger) missing |= Wanted.settle
     return missing
   }
 
@@ -155,7 +150,7 @@ export class AuditRows {
     return ((this.#wanted?.[order] ?? 0) & bits) !== 0
   }
 
-  #note(table: OutcomeTable, { orderId, operation }: OutcomeRow, what: string): void {
+  #note(table: string, { orderId, operation }: OutcomeRow, what: string): void {
     const seen = [`${table}[${plain(orderId)}, ${plain(operation)}]`]
     this.outcomes.add(() => ({ id: plain(orderId), what, seen }))
   }

@@ -1,8 +1,7 @@
 import type { AuditBook } from './auditBook.ts'
-import { plain } from './auditBook.ts'
 import { OrderFlag } from './auditOrders.ts'
-import { Finding, type Offender } from './auditReport.ts'
-import type { Stage } from './auditStages.ts'
+import { Finding, type Offender, plain } from './auditReport.ts'
+import type { Stage } from './auditStage.ts'
 import { formatPosition } from './record.ts'
 
 /** How many orders, and for how long, the validator remembers in each partition. */
@@ -22,6 +21,29 @@ export interface Standing {
   deadLettersOpen: number
 }
 
+/** Looks at all stages. Groups that only read share a check. */
+export function checkStages(book: AuditBook, standing: Standing): Finding[] {
+  const ofReaders = new Map<string, Finding>()
+  const answered = book.stages.flatMap((stage) => {
+    const { group, cause, answer, guarantee, demand } = stage.definition
+    if (answer === undefined) {
+      const excess =
+        ofReaders.get(group) ??
+        new Finding(`no record has a second dead letter of ${group}`, guarantee, 'duplicated')
+      ofReaders.set(group, excess)
+      if (stage.isOpen) checkStage(book, stage, standing, { excess })
+      else excess.lookedAt += stage.causes.count
+      return []
+    }
+    const excess = new Finding(`no ${cause} has a second ${answer}`, guarantee, 'duplicated')
+    const missing =
+      demand === 'any' ? undefined : new Finding(`every ${cause} has its ${answer}`, guarantee, 'lost')
+    checkStage(book, stage, standing, { excess, missing })
+    return missing ? [missing, excess] : [excess]
+  })
+  return [...answered, ...ofReaders.values()]
+}
+
 /**
  * Whether each cause has its answers: none is lost, none is answered twice.
  *
@@ -29,13 +51,16 @@ export interface Standing {
  * and once more for each redrive; each time ends in a result or a dead letter, and there is at most one result.
  *
  * Without an answer a record is under way, unless the pipeline has drained, or a later record of its partition has
- * one: groups work in order, and what they answer to earlier records is committed before or with it.
+ * one: groups work in order, and what they answer to earlier records is committed before or with it. All but fulfilment,
+ * where an order waits for its verdicts.
  */
-export function checkStage(book: AuditBook, stage: Stage, standing: Standing): Finding[] {
-  const { group, cause, answer, guarantee, demand } = stage.definition
-  const what = answer ?? `dead letter of ${group}`
-  const missing = new Finding(`every ${cause} has its ${what}`, guarantee, 'lost')
-  const excess = new Finding(`no ${cause} has a second ${what}`, guarantee, 'duplicated')
+function checkStage(
+  book: AuditBook,
+  stage: Stage,
+  standing: Standing,
+  { excess, missing }: { excess: Finding; missing?: Finding | undefined },
+): void {
+  const { answer, demand } = stage.definition
   let repeated = 0
   for (let cell = 0; cell < stage.causes.size; cell++) {
     if (!stage.causes.isThere(cell)) {
@@ -54,20 +79,19 @@ export function checkStage(book: AuditBook, stage: Stage, standing: Standing): F
     if (results > 1 || isExcess || isSecondOfOrder(stage, cell)) {
       excess.add(() => describe(book, stage, cell, `${results} results, ${letters} dead letters`))
     }
-    if (!book.isWhole && results === 0 && letters < attempts && stage.canBeGone(cell)) continue
+    if (!missing || (!book.isWhole && results === 0 && letters < attempts && stage.canBeGone(cell))) continue
     missing.lookedAt++
-    if (demand === 'any' || results > 0 || letters >= attempts || stage.late[cell] === 1) continue
+    if (results > 0 || letters >= attempts || stage.late[cell] === 1) continue
     if (demand === 'order' && hasVerdictElsewhere(stage, cell, attempts > 1)) repeated++
     else if (standing.isDrained || (letters === 0 && stage.isPassed(cell))) {
-      missing.add(() => describe(book, stage, cell, `no ${what}`))
+      missing.add(() => describe(book, stage, cell, `no ${answer}`))
     } else {
       markUnderWay(book, stage.causes.orderAt(cell), standing)
     }
   }
-  if (repeated > 0) {
-    missing.note = `${repeated} came again beyond the window of duplicates and get no second ${what}`
+  if (missing && repeated > 0) {
+    missing.note = `${repeated} came again beyond the window of duplicates and get no second ${answer}`
   }
-  return demand === 'any' ? [excess] : [missing, excess]
 }
 
 /** An outage or a bug must not put aside what can be used. Once it is redriven or dropped, somebody has decided. */
@@ -80,6 +104,7 @@ export function checkOpenLetters(book: AuditBook, { isDrained }: Standing): Find
   }
   if (finding.skipped !== undefined) return finding
   for (const stage of stages) {
+    if (!stage.isOpen) continue
     for (let cell = 0; cell < stage.causes.size; cell++) {
       if (stage.deadLetters[cell] === 0) continue
       finding.lookedAt++
@@ -131,7 +156,7 @@ export function markUnderWay(book: AuditBook, order: number, standing: Standing)
   else book.orders.flags[order]! |= OrderFlag.underWay
 }
 
-/** Where a verdict is a dead letter, no decision can be expected. */
+/** A verdict that is a dead letter comes late or never. */
 function markDeadLetter(book: AuditBook, order: number): void {
   if (order >= 0) book.orders.flags[order]! |= OrderFlag.deadLetter
 }

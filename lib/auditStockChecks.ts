@@ -1,8 +1,7 @@
 import type { AuditBook } from './auditBook.ts'
-import { plain } from './auditBook.ts'
-import { Kind } from './auditEvents.ts'
-import { Finding } from './auditReport.ts'
+import { Finding, plain } from './auditReport.ts'
 import type { AuditRows } from './auditRows.ts'
+import { Kind } from './auditSlots.ts'
 
 /**
  * Whether the stock adds up. Rows, receipts and stored outcomes are of one snapshot, and a service changes stock and

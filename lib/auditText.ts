@@ -45,11 +45,11 @@ function colorOf({ ok, skipped }: CheckResult): number {
 
 function summaryOf({ totals, records, rows, seconds, drained }: AuditReport): string[] {
   const read = Object.values(records).reduce((sum, number) => sum + number, 0)
-  const { placed, validated, rejected, wentThrough, underWay, deadLettersOpen } = totals
+  const { placed, validated, rejected, confirmed, cancelled, underWay, deadLettersOpen } = totals
   const { lost, duplicated, chargedTwice } = totals
   return [
     `${formatCount(read)} records and ${formatCount(rows)} rows in ${seconds.toFixed(1)} s`,
-    `placed ${formatCount(placed)}, validated ${formatCount(validated)}, rejected ${formatCount(rejected)}, reserved and authorised ${formatCount(wentThrough)}`,
+    `placed ${formatCount(placed)}, validated ${formatCount(validated)}, rejected ${formatCount(rejected)}, confirmed ${formatCount(confirmed)}, cancelled ${formatCount(cancelled)}`,
     `${drained ? 'drained' : `under way ${formatCount(underWay)}`}, open dead letters ${formatCount(deadLettersOpen)}`,
     `lost ${formatCount(lost)}, duplicated ${formatCount(duplicated)}, charged twice ${formatCount(chargedTwice)}`,
     `validated ${money(totals.validatedMinor)}, authorised ${money(totals.authorisedMinor)}, captured ${money(totals.capturedMinor)}`,

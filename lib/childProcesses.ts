@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { sleep } from './async.ts'
@@ -36,6 +37,34 @@ export function startScript(options: ScriptOptions): ChildProcess {
   createInterface({ input: child.stderr! }).on('line', print)
   createInterface({ input: child.stdout! }).on('line', onOutput ?? print)
   return child
+}
+
+export interface ScriptRun {
+  /** The exit status, or the signal's name. */
+  status: number | string
+  /** What it wrote to standard output. */
+  lines: string[]
+}
+
+/**
+ * Runs one of our scripts to its end, with all that it has to say.
+ *
+ * @param options `print` takes the lines of standard error; `signal` stops it
+ */
+export async function runScript({
+  signal,
+  ...options
+}: Omit<ScriptOptions, 'onOutput'> & { signal?: AbortSignal }): Promise<ScriptRun> {
+  const lines: string[] = []
+  const child = startScript({ ...options, onOutput: (line) => lines.push(line) })
+  // Not 'exit', which can come before the last of what it has written.
+  const closed = once(child, 'close')
+  const stop = () => void stopScript(child)
+  signal?.addEventListener('abort', stop, { once: true })
+  if (signal?.aborted) stop()
+  const [status, killedBy] = (await closed) as [number | null, string | null]
+  signal?.removeEventListener('abort', stop)
+  return { status: status ?? killedBy!, lines }
 }
 
 /** Resolves with the exit status, or the signal's name. */

@@ -1,6 +1,6 @@
 /**
  * The mail that tells a customer that an order is confirmed, as RFC 5322 text. Composed here, since it is plain text and
- * there is one for each order: a thirtieth of what a general composer takes.
+ * there is one for each order, and a general composer takes 0.3 ms of CPU for it.
  *
  * Names and product codes come from outside and hold whatever somebody typed. None of it gets into a header but as an
  * encoded word or as words of plain letters, and a recipient is one address that was checked, or there is no mail.

@@ -40,7 +40,7 @@ export function openOutbox(directory: string): MailSender {
       const file = join(directory, `${orderId}.eml`)
       const unfinished = join(directory, `.${orderId}.${suffix}`)
       try {
-        // Not asynchronous: a small file takes a third of the time so, and a batch of them a few milliseconds.
+        // Not asynchronous: so a small file takes less CPU, and a batch of them a few milliseconds.
         if (existsSync(file)) return
         writeFileSync(unfinished, content)
         renameSync(unfinished, file)

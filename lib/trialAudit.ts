@@ -1,6 +1,5 @@
-import { once } from 'node:events'
 import type { AuditReport } from './auditReport.ts'
-import { startScript } from './childProcesses.ts'
+import { runScript } from './childProcesses.ts'
 import type { TrialPipeline } from './trialPipeline.ts'
 
 /**
@@ -14,8 +13,7 @@ export async function auditTrial(
   print: (line: string) => void,
 ): Promise<AuditReport> {
   const said: string[] = []
-  const output: string[] = []
-  const child = startScript({
+  const { status, lines } = await runScript({
     script: 'tools/verify.ts',
     args: ['--drained', '--json'],
     env: pipeline.environment,
@@ -23,10 +21,7 @@ export async function auditTrial(
       said.push(line)
       print(line)
     },
-    onOutput: (line) => output.push(line),
   })
-  // Not 'exit', which can come before the last of what it has written.
-  const [status] = await once(child, 'close')
-  if (status === 0 || status === 1) return JSON.parse(output.join('\n')) as AuditReport
+  if (status === 0 || status === 1) return JSON.parse(lines.join('\n')) as AuditReport
   throw new Error(`the audit could not look (${status}): ${said.slice(-3).join(' ')}`)
 }

@@ -3,11 +3,13 @@
 import { WAVES } from '../lib/audit.ts'
 import { AuditBook, auditedTopics } from '../lib/auditBook.ts'
 import { type Judgement, type JudgeOptions, judge } from '../lib/auditChecks.ts'
+import { AuditIntake } from '../lib/auditIntake.ts'
 import { AuditRows } from '../lib/auditRows.ts'
 import type { StockRow } from '../lib/auditStock.ts'
 import type { BoundsByPartition } from '../lib/topicBounds.ts'
 import type { TopicRecord } from '../lib/topicReader.ts'
-import type { Model, ModelRecord } from './auditModel.ts'
+import type { Model } from './auditModel.ts'
+import type { ModelRecord } from './auditModelRecords.ts'
 
 /** When an audit looked at what. */
 export interface Moments {
@@ -50,6 +52,7 @@ export function auditModel(
     ]),
   )
   const book = new AuditBook(topics, bounds)
+  const intake = new AuditIntake(book)
   const rows = new AuditRows(book)
   for (const row of stock) book.stock.takeRow(row)
   for (const [sku, quantity] of model.receipts) book.stock.takeReceipts({ sku, quantity })
@@ -64,7 +67,7 @@ export function auditModel(
           writtenAt <= second
         )
       })
-      book.take(topic, partition, seen.map(toTopicRecord))
+      intake.take(topic, partition, seen.map(toTopicRecord))
     })
   }
   const missing = new Set(rows.findMissing())
