@@ -45,7 +45,7 @@ export interface Config {
   decisionTimeoutMs: number
   mail: { smtpUrl: string | undefined; outboxDir: string; from: string }
   /** `tokens` empty: writes are open to whoever reaches the address. */
-  api: { host: string; port: number; tokens: string[] }
+  api: { host: string; port: number; tokens: string[]; maxBodyBytes: number; maxRequestsPerSecond: number }
   analytics: { graceMs: number; windowMs: number }
   healthPort: number
   log: LogOptions
@@ -165,6 +165,8 @@ export function parseConfig(env: Environment): Config {
       host: text('API_HOST', '127.0.0.1'),
       port: number('API_PORT', 3_000, 0, 65_535),
       tokens: readTokens(env),
+      maxBodyBytes: number('API_MAX_BODY_BYTES', 1_000_000, 1_000, 1_048_576),
+      maxRequestsPerSecond: number('API_MAX_REQUESTS_PER_SECOND', 10_000, 0, 1_000_000),
     },
     analytics: {
       graceMs: number('ANALYTICS_GRACE_SECONDS', 60, 0, 86_400) * 1_000,

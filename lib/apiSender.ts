@@ -1,0 +1,130 @@
+import { type Kafka, Partitioners, type Producer } from 'kafkajs'
+import { sleep } from './async.ts'
+import { describe, UnavailableError } from './errors.ts'
+import type { Logger } from './log.ts'
+import { RepeatedWarning } from './repeatedWarning.ts'
+
+export interface ApiSenderOptions {
+  /** A client of the sender's own; asked again after each failure, since kafkajs keeps a broken one broken. */
+  createKafka: () => Kafka
+  topic: string
+  /** How long Kafka may take to acknowledge. */
+  timeoutMs: number
+  log: Logger
+  signal: AbortSignal
+}
+
+const FIRST_WAIT_MS = 100
+const LONGEST_WAIT_MS = 1_000
+/**
+ * Nobody waits for this. A broker that is frozen answers when it is thawed, and each try that was given up before holds on
+ * to its connection until then: so not too many of them.
+ */
+const CONNECT_WITHIN_MS = 10_000
+
+/**
+ * Sends records to Kafka within a bounded time, or says that nobody knows what became of them: somebody waits for the
+ * answer. (`OrderSender` is for those who wait as long as it takes.) While Kafka is away it says so at once, and looks
+ * by itself whether it is back.
+ */
+export class ApiSender {
+  readonly #options: ApiSenderOptions
+  readonly #outage: RepeatedWarning
+  #producer: Producer | undefined
+  #connecting: Promise<void> | undefined
+
+  constructor(options: ApiSenderOptions) {
+    this.#options = options
+    this.#outage = new RepeatedWarning(options.log)
+  }
+
+  /** Kafka answered when it was last asked. */
+  get isConnected(): boolean {
+    return this.#producer !== undefined
+  }
+
+  /** Begins to connect, for as long as it takes. To be called once. */
+  open(): void {
+    this.#connecting ??= this.#connectPatiently().finally(() => {
+      this.#connecting = undefined
+    })
+  }
+
+  /**
+   * Resolves when all are acknowledged. One call at a time: more in flight, and a timeout reorders and duplicates. What
+   * is sent at once is one batch for each partition, so the caller keeps it below `max.message.bytes`.
+   *
+   * @throws UnavailableError: some of them may have been written, and may yet be
+   */
+  async send(records: readonly { key: string; value: Buffer }[]): Promise<void> {
+    const producer = this.#producer
+    if (!producer) throw new UnavailableError('Kafka', new Error('it is being looked for'))
+    const { topic, timeoutMs } = this.#options
+    try {
+      await withTimeout(timeoutMs, producer.send({ topic, messages: [...records], acks: -1 }))
+    } catch (error) {
+      this.#drop(producer)
+      this.open()
+      this.#outage.say(`Kafka does not take orders (${describe(error)}); looking whether it is back`)
+      throw new UnavailableError('Kafka', error)
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#producer) this.#drop(this.#producer)
+    await this.#connecting
+  }
+
+  /** Not awaited: a broker that hangs would hold us. */
+  #drop(producer: Producer): void {
+    if (this.#producer === producer) this.#producer = undefined
+    void producer
+      .disconnect()
+      .catch((error) => this.#options.log.debug(`closing a producer: ${describe(error)}`))
+  }
+
+  async #connectPatiently(): Promise<void> {
+    const { log, signal } = this.#options
+    let waitMs = FIRST_WAIT_MS
+    for (let hasFailed = false; !signal.aborted; hasFailed = true) {
+      const producer = this.#createProducer()
+      try {
+        await withTimeout(CONNECT_WITHIN_MS, producer.connect())
+        if (signal.aborted) return this.#drop(producer)
+        this.#producer = producer
+        if (hasFailed) log.info('Kafka is back')
+        this.#outage.over()
+        return
+      } catch (error) {
+        this.#drop(producer)
+        this.#outage.say(`Kafka does not answer (${describe(error)}); looking whether it is back`)
+        await sleep(waitMs, signal)
+        waitMs = Math.min(waitMs * 2, LONGEST_WAIT_MS)
+      }
+    }
+  }
+
+  #createProducer(): Producer {
+    return this.#options.createKafka().producer({
+      // What kafkajs tries again by itself is written once.
+      idempotent: true,
+      maxInFlightRequests: 1,
+      allowAutoTopicCreation: false,
+      createPartitioner: Partitioners.DefaultPartitioner,
+    })
+  }
+}
+
+/** @throws when it takes longer; what it comes to then is of no interest any more */
+async function withTimeout<Result>(ms: number, wanted: Promise<Result>): Promise<Result> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
+  })
+  wanted.catch(() => undefined)
+  try {
+    return await Promise.race([wanted, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
