@@ -17,9 +17,6 @@ import type { InputRecord } from './lib/record.ts'
 import { runMain, SERVICE_FLAGS, type Service, serve } from './lib/service.ts'
 import { formatCount } from './lib/text.ts'
 
-/** Nobody waits for its transactions, which carry nothing but offsets and cost as much as any: few of them. */
-const COMMIT_INTERVAL_MS = 200
-
 await runMain(
   'order-view',
   'Keeps what the topics say about each order.',
@@ -32,11 +29,9 @@ await runMain(
 
 async function follow(service: Service, verbose: boolean): Promise<void> {
   const { config } = service
-  const commitIntervalMs = Math.max(config.kafka.commitIntervalMs, COMMIT_INTERVAL_MS)
-  const patient = { ...service, config: { ...config, kafka: { ...config.kafka, commitIntervalMs } } }
   const store = new OrderViewStore(await service.openDatabase(config.partitions))
   await serve(
-    patient,
+    service,
     'order-view',
     {
       inputs: viewedTopics(config.topics),

@@ -44,6 +44,8 @@ export const SERVICE_FLAGS = {
   help: { type: 'boolean', short: 'h' },
 } as const
 const DEFAULT_BATCH_RECORDS = 2_000
+/** Nobody waits for a service that writes to no topic, and a transaction costs the same when it carries offsets alone. */
+const UNHURRIED_COMMIT_MS = 500
 
 /**
  * Runs a service until it is told to end.
@@ -79,7 +81,7 @@ export async function serve<Event, State>(
     retries: config.topics.retries[group],
     createKafka: (role) => createKafka(config, `${group}-${role}`, log),
     sessionTimeoutMs: config.kafka.sessionTimeoutMs,
-    commitIntervalMs: config.kafka.commitIntervalMs,
+    commitIntervalMs: work.outputs.length > 0 ? config.kafka.commitIntervalMs : UNHURRIED_COMMIT_MS,
     log,
     ...(verbose ? { onDone: printOutcome } : {}),
   })

@@ -14,8 +14,12 @@ import type { Offsets, Work } from './work.ts'
 
 /** When there is nothing to do but to move past control records: they are not worth a transaction each. */
 const TAIL_COMMIT_AFTER_MS = 200
-/** Behind, a transaction waits so many intervals for a full batch: each costs the same, whatever is in it. */
-const CATCHING_UP_FACTOR = 5
+/**
+ * A transaction costs the same whatever is in it, and when they come to take longer the machine is short of time: so many
+ * times as long as the last one took passes from one beginning to the next, within bounds. Behind, all of that time.
+ */
+const COMMIT_SPACING = 6
+const MAX_COMMIT_INTERVAL_MS = 500
 /** Batches beyond the position that may still arrive after a seek, before the position itself is in doubt. */
 const MAX_GAPS = 5
 /** How often a work is asked what is overdue. */
@@ -56,6 +60,8 @@ export class Task<Event, State> {
   #abandoned = false
   #gaps = 0
   #lastBeginMs = 0
+  /** How long the last transaction took. */
+  #lastCommitMs = 0
   #lastLookMs = 0
   readonly #wakeUp = new WakeUp()
   readonly finished: Promise<void>
@@ -243,24 +249,31 @@ export class Task<Event, State> {
       offsets,
       keepFrom,
     )
+    this.#lastCommitMs = Date.now() - this.#lastBeginMs
     for (const [topic, offset] of offsets) this.#inputs.get(topic)!.committed = offset
     this.#count(decisions)
   }
 
   async #untilDue(): Promise<void> {
-    const { commitIntervalMs, work } = this.#context
+    const { work } = this.#context
     while (!this.#isEnding && this.#opened) {
       const { ready, isRemembering, isBehind } = this.#inputs
       if (ready >= work.maxBatchRecords) return
       const sinceBeginMs = Date.now() - this.#lastBeginMs
       const tail = !isRemembering && this.#inputs.uncommitted.size > 0
       let dueAfterMs = tail ? TAIL_COMMIT_AFTER_MS : Number.POSITIVE_INFINITY
-      if (ready > 0) dueAfterMs = commitIntervalMs * (isBehind ? CATCHING_UP_FACTOR : 1)
+      if (ready > 0) dueAfterMs = this.#commitInterval(isBehind)
       const asks = work.overdue !== undefined && !isRemembering
       const untilLookMs = asks ? this.#lastLookMs + OVERDUE_LOOK_MS - Date.now() : Number.POSITIVE_INFINITY
       if (sinceBeginMs >= dueAfterMs || untilLookMs <= 0) return
       await this.#wakeUp.wait(Math.min(dueAfterMs - sinceBeginMs, untilLookMs))
     }
+  }
+
+  #commitInterval(isBehind: boolean): number {
+    const { commitIntervalMs } = this.#context
+    const spacedMs = isBehind ? MAX_COMMIT_INTERVAL_MS : this.#lastCommitMs * COMMIT_SPACING
+    return Math.max(commitIntervalMs, Math.min(spacedMs, MAX_COMMIT_INTERVAL_MS))
   }
 
   /** What the work has to say by now without a record that asks for it, with all that was taken out behind it. */

@@ -137,6 +137,40 @@ test('a key of four zero bytes does not end an aborted transaction, as it does i
   assert.ok((await consume(t, 'unpatched', group)).includes('aborted'))
 })
 
+/** How often a producer of one of the installations asks for coordinators during some transactions in a row. */
+async function countLookUps(t: TestContext, installation: keyof typeof installations, group: TestGroup) {
+  const { Kafka } = createRequire(import.meta.url)(installations[installation]) as { Kafka: KafkaConstructor }
+  const producer = new Kafka({ brokers: group.config.kafka.brokers, logLevel: 0 }).producer({
+    transactionalId: `${group.name}-${installation}`,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  })
+  await producer.connect()
+  t.after(() => producer.disconnect())
+  let lookUps = 0
+  producer.on('producer.network.request', ({ payload }) => {
+    if (payload.apiName === 'GroupCoordinator') lookUps++
+  })
+  const startedMs = Date.now()
+  for (const key of ids('transaction', 20)) {
+    const transaction = await producer.transaction()
+    await transaction.send({ topic: group.output.name, messages: [{ key, value: '{}', partition: 0 }] })
+    await transaction.sendOffsets({
+      consumerGroupId: group.name,
+      topics: [{ topic: group.first.name, partitions: [{ partition: 0, offset: '0' }] }],
+    })
+    await transaction.commit()
+  }
+  return { lookUps, seconds: (Date.now() - startedMs) / 1_000 }
+}
+
+test('coordinators are asked for about once a second, and not four times in each transaction', async (t) => {
+  const group = await testGroup(t, { PARTITIONS: '1' })
+  const { lookUps, seconds } = await countLookUps(t, 'patched', group)
+  assert.ok(lookUps <= 2 * (seconds + 1), `${lookUps} look-ups in ${seconds} s`)
+  assert.ok((await countLookUps(t, 'unpatched', group)).lookUps >= 80)
+})
+
 test('a processor refuses an installation without the patches, and says what to do', async () => {
   mkdirSync(join(directory, 'lib'))
   writeFileSync(join(directory, 'package.json'), '{"type":"module"}')
