@@ -57,7 +57,7 @@ async function spawnBroker({ id, files }: KafkaMember, cluster: ClusterFacts): P
     args: [
       ...heapOptions(members.length),
       '-XX:+UseG1GC',
-      // The optimising compiler took a fifth of the first minutes, and what it made was not faster at our rates.
+      // The optimising compiler took a third of the first minutes, and what it made was not faster at our rates.
       '-XX:TieredStopAtLevel=1',
       '-XX:MaxGCPauseMillis=20',
       '-XX:+ExitOnOutOfMemoryError',
