@@ -12,14 +12,14 @@
  */
 import { createKafka } from './kafkaConfig.ts'
 import { createEndsLook } from './lib/endsLook.ts'
-import { createFulfilment, inputsOf } from './lib/fulfilment.ts'
+import { createFulfilment, inputWaves } from './lib/fulfilment.ts'
 import { runService } from './lib/service.ts'
 
 await runService('fulfilment', 'Joins verdicts and decides orders.', async (service) => {
   const { config, log } = service
   const { topics, decisionTimeoutMs: timeoutMs } = config
   const database = await service.openDatabase(config.partitions)
-  const lookAtEnds = createEndsLook(createKafka(config, 'fulfilment-ends', log), inputsOf(topics))
+  const lookAtEnds = createEndsLook(createKafka(config, 'fulfilment-ends', log), inputWaves(topics))
   const work = createFulfilment({ topics, database, timeoutMs, lookAtEnds })
   return { ...work, outputs: [topics.ordersCompleted] }
 })

@@ -9,6 +9,7 @@ export type Decision =
 /** What is said of an order has to fit into a record, whatever judges say. */
 const MAX_REASONS = 100
 const MAX_MESSAGE_LENGTH = 500
+const MAX_CODE_LENGTH = 100
 
 /**
  * Decides an order: confirmed when no judge fails it and none is missing, with the warnings as a mark; else cancelled,
@@ -41,5 +42,13 @@ function reasonsOf(judge: string, { reasons, result }: Verdict): Reason[] {
 function bound(reasons: Reason[]): Reason[] {
   return reasons
     .slice(0, MAX_REASONS)
-    .map((reason) => ({ ...reason, message: reason.message.slice(0, MAX_MESSAGE_LENGTH) }))
+    .map(({ code, message }) => ({
+      code: clean(code, MAX_CODE_LENGTH),
+      message: clean(message, MAX_MESSAGE_LENGTH),
+    }))
+}
+
+/** PostgreSQL takes no NUL, and the decision is stored. */
+function clean(text: string, length: number): string {
+  return text.replaceAll('\0', '').slice(0, length)
 }

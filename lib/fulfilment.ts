@@ -6,6 +6,7 @@
 import { type Database, inTransaction, query } from './database.ts'
 import { decide } from './decision.ts'
 import type { EndsLook } from './endsLook.ts'
+import { UnavailableError } from './errors.ts'
 import { eventIdOf, type OrderCompleted, type OrderValidated } from './events.ts'
 import { JUDGE_NAMES, JUDGES } from './judges.ts'
 import { OutcomeBook } from './outcomes.ts'
@@ -19,17 +20,20 @@ export interface FulfilmentOptions {
   database: Database
   /** How long an order waits for its verdicts after it was validated. */
   timeoutMs: number
-  /** Where the inputs end in one partition, looked at at `afterMs` or later. */
-  lookAtEnds(partition: number, afterMs: number): Promise<EndsLook>
+  /** Where the inputs end in one partition, looked at at `afterMs` or later; undefined while that is asked. */
+  lookAtEnds(partition: number, afterMs: number): EndsLook | undefined
 }
+
+const DECIDE = 'decide'
+/** Decided for want of verdicts in one go: after an outage they can be many. */
+const MAX_OVERDUE = 500
 
 /** What is kept of an order until it is decided. */
 interface OpenOrder {
   source: string
-  event: Pick<
-    OrderValidated,
-    'orderId' | 'customerId' | 'placedAt' | 'currency' | 'total' | 'customer' | 'items'
-  >
+  event: Pick<OrderValidated, 'orderId' | 'customerId' | 'placedAt' | 'currency' | 'total' | 'customer'> & {
+    items: OrderCompleted['items']
+  }
 }
 
 interface State {
@@ -37,14 +41,17 @@ interface State {
   partition: number
   /** Under way: decides what was due then, once all that was there then is read. */
   look: EndsLook | undefined
+  /** Infinity while there are none. */
   hasStraysSinceMs: number
+  /** Something was read back, and it is not settled yet what of that was decided. */
+  isRestored: boolean
 }
 
 export type FulfilmentEvent = { orderId: string; type: string }
 
-/** Orders, and the verdicts of the judges in the order of their table. */
-export function inputsOf(topics: TopicTable): string[] {
-  return [topics.ordersValidated.name, ...judgeTopics(topics).map(({ name }) => name)]
+/** What fulfilment reads, verdicts before the orders that they are about; see `createEndsLook`. */
+export function inputWaves(topics: TopicTable): string[][] {
+  return [judgeTopics(topics).map(({ name }) => name), [topics.ordersValidated.name]]
 }
 
 function judgeTopics(topics: TopicTable): Topic<FulfilmentEvent>[] {
@@ -72,14 +79,15 @@ export function createFulfilment({
       partition: -1,
       look: undefined,
       hasStraysSinceMs: Number.POSITIVE_INFINITY,
+      isRestored: false,
     }),
     keepFrom: ({ join }) => join.keepFrom(Date.now()),
     remember(state, record) {
       take(state, record, [])
-      // All of it was committed, and with it the decision.
-      state.join.settle(state.join.ready)
+      state.isRestored = true
     },
     async handle(records, state) {
+      await settleRestored(state)
       const late: Joined<OpenOrder>[] = []
       const outcomes = records.map((record) => take(state, record, late))
       // Each decision names its own cause, so it does not matter which record it comes out with.
@@ -90,6 +98,22 @@ export function createFulfilment({
       return outcomes
     },
     overdue: findOverdue,
+  }
+
+  /**
+   * What was read back and is complete was decided in the transaction that committed the last of it, and the decision is
+   * stored. Not so when a verdict was a dead letter then, and can be used now that this is another release: it is decided.
+   */
+  async function settleRestored(state: State): Promise<void> {
+    if (!state.isRestored) return
+    const { ready } = state.join
+    const book = await OutcomeBook.read(
+      database,
+      'fulfilment_outcomes',
+      ready.map(({ order }) => order),
+    )
+    state.join.settle(ready.filter(({ order }) => book.find(order.event.orderId, DECIDE) !== undefined))
+    state.isRestored = false
   }
 
   /** @param late takes an order that is to be decided at once: it was given up before, and is redriven */
@@ -118,9 +142,18 @@ export function createFulfilment({
     const { orderId, customerId, placedAt, currency, total, customer, items } = event
     const order = {
       source,
-      event: { orderId, customerId, placedAt, currency, total, customer, items },
+      event: {
+        orderId,
+        customerId,
+        placedAt,
+        currency,
+        total,
+        customer,
+        items: items.map(({ sku, quantity }) => ({ sku, quantity })),
+      },
     }
-    if (join.addOrder(offset, order, timestampMs + timeoutMs) || join.has(offset)) return
+    if (join.addOrder(offset, order, Math.min(timestampMs, Date.now()) + timeoutMs) || join.has(offset))
+      return
     late.push({ offset, order, verdicts: judges.map(() => undefined) })
   }
 
@@ -129,30 +162,46 @@ export function createFulfilment({
    * service they all wait in the topics.
    */
   async function findOverdue(state: State, handled: Offsets): Promise<Outgoing[]> {
+    await settleRestored(state)
     const { join, partition } = state
     const nowMs = Date.now()
     if (!join.hasStrays) state.hasStraysSinceMs = Number.POSITIVE_INFINITY
     else if (state.hasStraysSinceMs === Number.POSITIVE_INFINITY) state.hasStraysSinceMs = nowMs
     const isDue = join.dueMs <= nowMs || state.hasStraysSinceMs + timeoutMs <= nowMs
     if (!state.look && !isDue) return []
-    state.look ??= await lookAtEnds(partition, Math.min(join.dueMs, nowMs))
+    state.look ??= lookAtEnds(partition, Math.min(join.dueMs, nowMs))
+    if (!state.look) return []
     const { atMs, ends } = state.look
-    for (const [topic, end] of ends) if (handled.get(topic)! < end) return []
+    const isReadTo = ([topic, end]: readonly [string, number]) => handled.get(topic)! >= end
+    if (![...ends].every(isReadTo)) return []
     join.dropStrays(ends)
-    const overdue = join.overdueAt(atMs)
+    state.hasStraysSinceMs = Number.POSITIVE_INFINITY
+    const overdue = join.overdueAt(atMs, MAX_OVERDUE)
     const outgoing = await decideAll(overdue)
     join.settle(overdue)
-    state.look = undefined
+    if (overdue.length < MAX_OVERDUE) state.look = undefined
     return outgoing
   }
 
+  /**
+   * @throws UnavailableError for whatever goes wrong: the records in hand are not to blame, and one order that cannot be
+   *   decided must not make dead letters of all that come after it
+   */
   async function decideAll(joined: readonly Joined<OpenOrder>[]): Promise<Outgoing[]> {
     if (joined.length === 0) return []
+    try {
+      return await storeDecisions(joined)
+    } catch (error) {
+      throw error instanceof UnavailableError ? error : new UnavailableError('a decision', error)
+    }
+  }
+
+  async function storeDecisions(joined: readonly Joined<OpenOrder>[]): Promise<Outgoing[]> {
     const orders = joined.map(({ order }) => order)
     const verdictsOf = new Map(joined.map(({ order, verdicts }) => [order, verdicts]))
     return inTransaction(database, async (client) => {
       const book = await OutcomeBook.read(client, 'fulfilment_outcomes', orders)
-      const decisions = book.undecided('decide', orders).map((order) => {
+      const decisions = book.undecided(DECIDE, orders).map((order) => {
         const verdicts = verdictsOf
           .get(order)!
           .map((verdict, judge) => [JUDGE_NAMES[judge]!, verdict] as const)
@@ -164,10 +213,10 @@ export function createFulfilment({
       for (const { order, decision } of decisions) {
         const shipmentNumber = decision.isConfirmed ? numbers.pop()! : ''
         const event = toEvent(order.event, decision, { occurredAt, shipmentNumber })
-        book.add('decide', order, publish(ordersCompleted, event, noteOf(event)))
+        book.add(DECIDE, order, publish(ordersCompleted, event, noteOf(event)))
       }
       await book.save()
-      return orders.flatMap((order) => book.outcomeOf('decide', order, ordersCompleted) as Outgoing[])
+      return orders.flatMap((order) => book.outcomeOf(DECIDE, order, ordersCompleted) as Outgoing[])
     })
   }
 }
@@ -192,7 +241,7 @@ function toEvent(
     customerId,
     placedAt,
     currency,
-    items: items.map(({ sku, quantity }) => ({ sku, quantity })),
+    items,
   }
   if (!decision.isConfirmed) {
     const type = 'OrderCancelled'

@@ -267,11 +267,17 @@ function createSender({ url, timeoutMs, concurrency }: GatewayClientOptions): {
   return { send, dropIdleConnections, close: () => agent.destroy() }
 }
 
+/**
+ * What a gateway says about a request: done, or wrong (400), not possible (409), another one under this key (422). The rest,
+ * such as 401 or 404, is about us or what is between, and no fault of an order.
+ */
+const DEFINITIVE = new Set([200, 400, 409, 422])
+
 /** What the answer is worth: undefined when it is definitive. */
 function toRetryableError({ statusCode, headers, body }: Answer): Error | undefined {
   if (statusCode === 429) return new ThrottledError(parseRetryAfterMs(headers['retry-after']))
-  if (statusCode >= 500) return new NoAnswerError(`it answers ${statusCode} ${body.slice(0, 200)}`)
-  return undefined
+  if (DEFINITIVE.has(statusCode)) return undefined
+  return new NoAnswerError(`it answers ${statusCode} ${body.slice(0, 200)}`)
 }
 
 /** Seconds or a date, RFC 9110 section 10.2.3; 0 when there is none. */

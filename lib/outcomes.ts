@@ -26,7 +26,7 @@ export interface Cause {
 
 /**
  * Decides each order once for each operation, whatever happens to the Kafka transaction that follows. For a batch: what
- * is stored is read, `decide` adds to it, `save` stores what was added, and `outcomeOf` says what to publish:
+ * is stored is read, `add` takes what is decided, `save` stores it, and `outcomeOf` says what to publish:
  *
  *   - the same position again (it was stored, and the Kafka transaction did not come about): the stored bytes
  *   - another position for an order that has its outcome, or a second one in this batch: nothing

@@ -92,7 +92,7 @@ export function addAnswer(
   if (status === 'authorised') {
     add(AUTHORISE, cause, { type: 'PaymentProcessed', authorisationId: answer.authorisationId })
   } else if (status === 'declined') {
-    add(AUTHORISE, cause, { type: 'PaymentFailed', reason: answer.reason })
+    add(AUTHORISE, cause, { type: 'PaymentFailed', reason: clean(answer.reason) })
   } else if (status === 'captured') {
     add(SETTLE, cause, { type: 'PaymentCaptured', authorisationId: answer.authorisationId })
   } else if (answer.authorisationId !== undefined) {
@@ -106,6 +106,11 @@ export function addAnswer(
       `the payment gateway voided ${payment.orderId} and knows of no authorisation: we have one`,
     )
   }
+}
+
+/** As long as an event takes it, and without what PostgreSQL does not take. */
+function clean(reason: string): string {
+  return reason.replaceAll('\0', '').slice(0, 500)
 }
 
 type Said =

@@ -22,6 +22,8 @@ const COMMIT_SPACING = 6
 const MAX_COMMIT_INTERVAL_MS = 500
 /** Batches beyond the position that may still arrive after a seek, before the position itself is in doubt. */
 const MAX_GAPS = 5
+/** A failure so long ago has nothing to do with the next one. */
+const FORGOTTEN_FAILURE_MS = 10_000
 /** How often a work is asked what is overdue. */
 const OVERDUE_LOOK_MS = 1_000
 
@@ -136,16 +138,15 @@ export class Task<Event, State> {
 
   async #run(): Promise<void> {
     const { log, counters } = this.#context
-    for (let failures = 0; !this.#isEnding; ) {
+    for (let failures = 0, failedAtMs = 0; !this.#isEnding; ) {
       try {
         await this.#open()
-        while (!this.#isEnding) {
-          await this.#workOnce()
-          failures = 0
-        }
+        while (!this.#isEnding) await this.#workOnce()
       } catch (error) {
         if (this.#isEnding || error instanceof TaskEnded) break
-        failures++
+        // Not counted by rounds: one that fails only now and then, between good ones, is not to go on unseen.
+        failures = Date.now() - failedAtMs > FORGOTTEN_FAILURE_MS ? 1 : failures + 1
+        failedAtMs = Date.now()
         counters.restarts++
         // Another owner's fence is how a partition changes hands; the group says who is right.
         const level = failures > 1 ? 'warn' : 'debug'

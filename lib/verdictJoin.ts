@@ -37,8 +37,7 @@ export interface VerdictJoinOptions {
  * is ready: when all verdicts are there, or when it is overdue.
  *
  * It needs no store of its own. An order is known by the offset of its OrderValidated, which each verdict names. Orders
- * are given up in the order of their offsets: one that is overdue is cancelled when all before it are decided, which are
- * all overdue. So one number, the `floor`, says of every order below it that it is decided; and above it an order is
+ * are given up in the order of their offsets: one that is overdue is cancelled only with all before it. So one number, the `floor`, says of every order below it that it is decided; and above it an order is
  * decided if and only if all of its verdicts were committed. Whoever takes over reads orders from the floor and verdicts
  * from the lowest that an order above the floor has, and knows all of it.
  */
@@ -101,6 +100,8 @@ export class VerdictJoin<Order> {
     if (!known && cause < this.#position) return
     const entry = known ?? this.#entryOf(cause)
     if (entry.verdicts[judge]) return
+    // Redriven: it lies before what was said to be needed.
+    if (place < this.#kept.get(this.#options.verdicts[judge]!)!) this.#keptAtMs = 0
     entry.verdicts[judge] = verdict
     entry.places[judge] = place
     if (--entry.missing === 0 && entry.order) this.#ready.push(entry)
@@ -134,10 +135,10 @@ export class VerdictJoin<Order> {
     return this.#ready as Joined<Order>[]
   }
 
-  /** The orders that are overdue by then, oldest first. To be asked when all that is ready is settled. */
-  overdueAt(ms: number): Joined<Order>[] {
+  /** At most so many orders that are overdue by then, oldest first. To be asked when all that is ready is settled. */
+  overdueAt(ms: number, most: number): Joined<Order>[] {
     const overdue: Joined<Order>[] = []
-    for (let index = this.#head; index < this.#queue.length; index++) {
+    for (let index = this.#head; index < this.#queue.length && overdue.length < most; index++) {
       const entry = this.#queue[index]!
       if (entry.isDecided) continue
       // Not past one that is not due: the floor could not tell that the later one was decided.
@@ -175,7 +176,8 @@ export class VerdictJoin<Order> {
   /**
    * Forgets verdicts on records that are no orders.
    *
-   * @param readTo by topic, offsets that were the ends of all topics at one moment or are before that, all read
+   * @param readTo by topic, where they ended, all read: those of the verdicts were looked at before that of the orders, so
+   *   whatever the verdicts name is among these orders or is none
    */
   dropStrays(readTo: Offsets): void {
     const { orders, verdicts } = this.#options

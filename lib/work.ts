@@ -21,10 +21,13 @@ export interface Work<Event, State> {
   readonly readBack?: { orders: number; ageMs: number }
   /**
    * In place of `readBack` for a state that can say so: by input, the lowest offset that it still needs. Committed in the
-   * same transaction as results and offsets, so whoever takes the task over begins exactly there.
+   * same transaction as results and offsets, so whoever takes the task over begins there.
    */
   keepFrom?(state: State): Offsets
-  /** Told of each record once, at the position that it had at first: what was redriven is not told again. */
+  /**
+   * Told of each record once, at the position that it had at first: what was redriven is not told again. Also of what was a
+   * dead letter then, if it can be decoded now.
+   */
   remember?(state: State, record: InputRecord<Event>): void
   /**
    * Decides what becomes of each record: one outcome for each, in the same order. Called again with the same

@@ -165,7 +165,11 @@ test('after a fix all that failed is redriven, by two at once, and each has its 
 })
 
 test('a release of a service that fails on every order is mended by another one and a redrive, and the audit passes', async (t) => {
-  const environment = await testEnvironment(t, { GATEWAY_LATENCY_MS: '0', BAD_ORDER_RATIO: '0.05' })
+  const environment = await testEnvironment(t, {
+    GATEWAY_LATENCY_MS: '0',
+    BAD_ORDER_RATIO: '0.05',
+    DECISION_TIMEOUT_MS: '300000',
+  })
   const config = parseConfig(environment)
   await ensureTopics(config, () => undefined)
   const { ordersValidated, inventoryEvents, deadLetters, retries } = config.topics
@@ -190,7 +194,8 @@ test('a release of a service that fails on every order is mended by another one 
   })
   void broken.run()
   t.after(() => broken.stop())
-  for (const script of ['validator', 'paymentService']) runScript(t, script, environment)
+  const others = ['paymentService', 'fraudService', 'pricingService', 'fulfilmentService']
+  for (const script of ['validator', ...others]) runScript(t, script, environment)
   const producer = runScript(t, 'producer', environment, ['--orders', '200', '--max'])
   assert.equal(await ended(producer.child), 0, producer.lines.join('\n'))
   const working = workingGroups(config.topicPrefix, config.topics)

@@ -77,39 +77,6 @@ test('a megabyte of input that grows fourfold comes out whole', async (t) => {
   assert.ok(largest.records > 1_000, `${largest.records} records at once`)
 })
 
-test('what waits in several inputs is worked on in the order in which it was sent', async (t) => {
-  const group = await testGroup(t, { PARTITIONS: '1' })
-  await send(group, group.first, 0, toMessages(ids('before', 250)))
-  await send(group, group.second, 0, toMessages(['between']))
-  await send(group, group.first, 0, toMessages(ids('after', 250)))
-  const fetched = new Set<string>()
-  const { opened, open } = gate()
-  const order: string[] = []
-  startProcessor(
-    t,
-    group,
-    {
-      maxBatchRecords: 100,
-      async handle(records) {
-        await opened
-        order.push(...records.map(({ event }) => event.id))
-        return records.map(() => [])
-      },
-    },
-    {
-      createKafka: (purpose) =>
-        watchFetches(createKafka(group.config, purpose, group.log), ({ topic }) => fetched.add(topic)),
-    },
-  )
-  await until('both are fetched', () => fetched.size === 2)
-  open()
-  await untilDrained(group)
-  assert.equal(order.length, 501)
-  // The batch in hand was taken out before both were there.
-  const place = order.indexOf('between')
-  assert.ok(place <= 250 && place >= 150, `as number ${place}`)
-})
-
 test('records that lead to nothing are committed one by one without a failure', async (t) => {
   const group = await testGroup(t, { PARTITIONS: '1' })
   await send(group, group.first, 0, toMessages(ids('quiet', 60)))

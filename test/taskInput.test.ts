@@ -9,6 +9,7 @@ import { redrive } from '../lib/dlqSettle.ts'
 import type { OrderPlaced } from '../lib/events.ts'
 import type { RawRecord } from '../lib/record.ts'
 import { PAUSE_ABOVE_BYTES, PAUSE_ABOVE_RECORDS, TaskInput } from '../lib/taskInput.ts'
+import { TaskInputs } from '../lib/taskInputs.ts'
 
 /** A log in which some offsets hold nothing to be seen: control records and aborted ones. */
 interface Log {
@@ -239,4 +240,61 @@ test('a redriven record in a backlog does not make the window forget what the ba
   const redriven = takeFromRetryTopic(headersOfRedrive({ timestampMs: behindMs }), nowMs)
   assert.equal(window.admit(placed('x'), redriven.source, redriven.timestampMs), 'first')
   assert.equal(window.admit(placed('a'), 'orders.raw/1/78', behindMs + 1_000), 'duplicate')
+})
+
+/** An input whose records were sent at these times; those below the floor are done. */
+function inputSentAt(topic: string, timesMs: readonly number[], floor = 0): TaskInput {
+  const input = new TaskInput(topic, 0)
+  input.reset(0, floor)
+  const messages = timesMs.map((timeMs, offset) => ({
+    ...toMessage(offset, Buffer.alloc(1)),
+    timestamp: String(timeMs),
+  }))
+  assert.ok(input.take(toBatch(0, timesMs.length, timesMs.length, messages)))
+  return input
+}
+
+test('what waits in several inputs comes out in the order in which it was sent', () => {
+  const inputs = new TaskInputs([
+    inputSentAt('a', [1, 2, 7, 8, 9]),
+    inputSentAt('b', [3, 4, 5]),
+    inputSentAt('c', []),
+    inputSentAt('d', [6, 10]),
+  ])
+  const times = (most: number) => inputs.shift(most).map(({ readTimestampMs }) => readTimestampMs)
+  assert.deepEqual(times(4), [1, 2, 3, 4])
+  assert.deepEqual(times(100), [5, 6, 7, 8, 9, 10])
+  assert.deepEqual(times(100), [])
+})
+
+test('nothing new comes out before all that is to be remembered, whenever it was sent', () => {
+  const inputs = new TaskInputs([
+    inputSentAt('a', [1, 2, 3], 0),
+    inputSentAt('b', [4, 5, 6], 2),
+    inputSentAt('c', [], 0),
+  ])
+  const taken = () => inputs.shift(100).map(({ readTimestampMs, isDone }) => [readTimestampMs, isDone])
+  assert.equal(inputs.isRemembering, true)
+  assert.deepEqual(taken(), [
+    [4, true],
+    [5, true],
+  ])
+  assert.equal(inputs.isRemembering, false)
+  assert.deepEqual(taken(), [
+    [1, false],
+    [2, false],
+    [3, false],
+    [6, false],
+  ])
+})
+
+test('what is to be remembered and is not here yet is waited for', () => {
+  const inputs = new TaskInputs([inputSentAt('a', [1]), inputSentAt('b', [2], 5)])
+  assert.deepEqual(
+    inputs.shift(100).map(({ readTimestampMs }) => readTimestampMs),
+    [2],
+  )
+  assert.equal(inputs.isRemembering, true)
+  assert.equal(inputs.ready, 0)
+  assert.deepEqual(inputs.shift(100), [])
 })
