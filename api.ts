@@ -12,7 +12,7 @@
 import { createKafka } from './kafkaConfig.ts'
 import { OrderIntake } from './lib/apiIntake.ts'
 import { wasPlaced } from './lib/apiPlacedOrders.ts'
-import { ApiSender } from './lib/apiSender.ts'
+import { ApiSender, kafkaLimits } from './lib/apiSender.ts'
 import { startApi } from './lib/apiServer.ts'
 import { untilAborted } from './lib/async.ts'
 import { buildAsyncApi } from './lib/asyncApi.ts'
@@ -54,12 +54,13 @@ await runMain('api', 'Orders, products and stock over HTTP.', FLAGS, async (serv
     log,
   })
   service.onClose(() => intake.close())
-  cleanUpNowAndThen(service, store)
+  const publisher = openPublisher(service, database)
+  cleanUpNowAndThen(service, store, publisher)
   const { version } = packageJson
   const api = await startApi({
     ...config.api,
     ...{ version, database, store, intake, sender, log },
-    products: { database, publisher: openPublisher(service, database) },
+    products: { database, publisher },
     asyncApi: buildAsyncApi({
       topics,
       brokers: config.kafka.brokers,
@@ -77,7 +78,7 @@ await runMain('api', 'Orders, products and stock over HTTP.', FLAGS, async (serv
 function openSender({ config, log, onClose }: Service): ApiSender {
   const closing = new AbortController()
   const sender = new ApiSender({
-    createKafka: () => createKafka(config, 'api', log),
+    createKafka: () => createKafka(config, 'api', log, kafkaLimits(SEND_WITHIN_MS)),
     topic: config.topics.ordersRaw.name,
     timeoutMs: SEND_WITHIN_MS,
     log,
@@ -107,11 +108,18 @@ function openPublisher({ config, log, signal, onClose }: Service, database: Data
   return new ProductPublisher({ database, sender, topic, log, signal })
 }
 
-/** What is past its time goes in small steps. */
-function cleanUpNowAndThen({ log, onClose }: Service, store: IdempotencyStore): void {
+/** What is past its time goes in small steps; and what a process changed and died before it could say is said. */
+function cleanUpNowAndThen(
+  { log, signal, onClose }: Service,
+  store: IdempotencyStore,
+  publisher: ProductPublisher,
+): void {
   const cleanUp = async () => {
+    publisher
+      .publish()
+      .catch((error) => log.error({ error }, `products are not published: ${describe(error)}`))
     try {
-      while (await store.removeOld());
+      while (!signal.aborted && (await store.removeOld()));
     } catch (error) {
       log.warn(`old idempotency keys are removed later: ${describe(error)}`)
     }

@@ -253,8 +253,15 @@ function readSecurity(env: Environment, oneOf: OneOf): Config['kafka']['security
  * A Kafka client. Each call has connections of its own: a consumer and a producer must not share one, since
  * kafkajs marks offsets of a transaction as committed in a map that all clients of an instance share, also when
  * the transaction aborts.
+ *
+ * @param limits for whoever has to give up sooner
  */
-export function createKafka(config: Config, clientId: string, logger: Logger): Kafka {
+export function createKafka(
+  config: Config,
+  clientId: string,
+  logger: Logger,
+  limits: Pick<KafkaConfig, 'connectionTimeout' | 'requestTimeout' | 'retry'> = {},
+): Kafka {
   const { brokers, security } = config.kafka
   return new Kafka({
     clientId,
@@ -266,6 +273,7 @@ export function createKafka(config: Config, clientId: string, logger: Logger): K
     // few milliseconds: with the default first wait of 300 ms a transaction takes that long. Given up after about
     // three seconds, when whoever called tries again in a way of its own.
     retry: { initialRetryTime: 10, maxRetryTime: 1_000, retries: 9 },
+    ...limits,
     logLevel: logger.isLevelEnabled('debug') ? logLevel.INFO : logLevel.ERROR,
     logCreator: kafkaLogCreator(logger),
   })

@@ -9,12 +9,15 @@ interface Request {
   headers: { authorization?: string | undefined }
 }
 
-/** Answers 401 to whoever writes without one of these tokens; with none given, everybody may. */
+/**
+ * Answers 401 to whoever writes without one of these tokens; with none given, everybody may. After the limits of how
+ * often one may ask, so that tokens cannot be guessed faster than that; what is not there needs none.
+ */
 export function requireTokens(server: FastifyInstance, tokens: readonly string[]): void {
   if (tokens.length === 0) return
   const wanted = tokens.map(digest)
-  server.addHook('onRequest', async ({ method, headers }) => {
-    if (READING.has(method)) return
+  server.addHook('preParsing', async ({ method, headers, is404 }) => {
+    if (READING.has(method) || is404) return
     const given = digest(tokenOf({ headers }))
     // Every one is compared, and hashes are of one length: how long it takes tells nothing.
     const isKnown = wanted.reduce((found, token) => timingSafeEqual(token, given) || found, false)

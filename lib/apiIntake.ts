@@ -1,3 +1,4 @@
+import { within } from './async.ts'
 import { describe, PipelineError, UnavailableError } from './errors.ts'
 import {
   type AcceptedOrder,
@@ -57,6 +58,8 @@ const MAX_BATCHES_UNDER_WAY = 1
 /** Doubtful orders that are looked into at the same time; they are few, but for an outage with many clients. */
 const MAX_INVESTIGATIONS = 16
 const LOOK_AT_DEADLINES_MS = 250
+/** How long an answer waits for what is acknowledged to be written down. */
+const SETTLED_WITHIN_MS = 1_000
 /** With time to spare for the send itself. */
 const SENT_WITHIN_MS = UNDER_WAY_MS / 2
 
@@ -73,7 +76,8 @@ const SENT_WITHIN_MS = UNDER_WAY_MS / 2
  *   3. It has: that is the answer. It has not: it is sent, with the same id.
  *
  * A first try that reaches the broker between 2 and 3 (it was in the buffers of a broker that was frozen) is followed by
- * the second at once, and the validator's window of duplicates refuses that. Without the look the window would have to
+ * the second at once, and the validator's window of duplicates refuses that. So is one of a producer that was dropped,
+ * which tries on by itself for no longer than `kafkaLimits` says. Without the look the window would have to
  * do it alone, and it is over after some 20,000 orders.
  *
  * Bounded in number, bytes and time: beyond that, requests are refused with 503.
@@ -269,13 +273,14 @@ export class OrderIntake {
     await this.#settle(parcel)
   }
 
+  /** They are accepted, whatever PostgreSQL says to that. Until it is looked into, a repetition is told to wait. */
   async #settle({ batchId, waiting, orders }: Parcel): Promise<void> {
-    try {
-      await this.#options.store.settle(batchId, 'acknowledged')
-    } catch (error) {
-      // They are accepted all the same. Until it is looked into, a repetition is told to wait.
-      this.#outage.say(`orders are accepted, and it cannot be written down (${describe(error)})`)
-    }
+    for (const one of waiting) one.deadlineMs = Number.POSITIVE_INFINITY
+    const settled = this.#options.store.settle(batchId, 'acknowledged').then(
+      () => this.#outage.over(),
+      (error) => this.#outage.say(`orders are accepted, and it cannot be written down (${describe(error)})`),
+    )
+    await within(SETTLED_WITHIN_MS, settled)
     for (const [index, one] of waiting.entries()) one.answer(orders[index]!)
   }
 
@@ -284,21 +289,24 @@ export class OrderIntake {
     refuseAll(waiting, error)
     try {
       await this.#options.store.settle(batchId, 'unknown')
+      this.#outage.over()
     } catch (problem) {
       // Those who ask again hear that it is under way, until it counts as gone.
       this.#outage.say(`cannot write down that Kafka did not answer (${describe(problem)})`)
     }
   }
 
-  /** The oldest come first, so it ends at the first that has time. */
   #refuseLate(): void {
     const nowMs = Date.now()
     for (const waiting of this.#unanswered) {
-      if (waiting.deadlineMs > nowMs) return
+      if (waiting.deadlineMs > nowMs) continue
       waiting.refuse(
         new Problem('unavailable', 'Kafka takes too long: ask again with the same Idempotency-Key'),
       )
     }
+    // What nobody waits for is not kept until the batch before it ends.
+    this.#queue = this.#queue.slice(this.#head).filter(({ isAnswered }) => !isAnswered)
+    this.#head = 0
   }
 }
 

@@ -8,9 +8,10 @@
 import { hash, randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from 'typebox'
+import { withoutNul } from './apiFields.ts'
 import type { OrderIntake, PlacementRequest } from './apiIntake.ts'
 import type { Database } from './database.ts'
-import { Customer, eventIdOf, OrderItem, OrderPlaced, Reason } from './events.ts'
+import { Address, Customer, eventIdOf, OrderItem, OrderPlaced, Reason } from './events.ts'
 import type { AcceptedOrder, IdempotencyStore } from './idempotency.ts'
 import { ORDER_STATUSES, type OrderStatus } from './orderView.ts'
 import { findOrder, listOrders, type PageEnd, type ViewedOrder } from './orderViewQueries.ts'
@@ -18,8 +19,20 @@ import { Problem, problems } from './problem.ts'
 import { MAX_ORDER_BYTES } from './topics.ts'
 
 const { orderId: OrderId, currency: Currency, placedAt: Timestamp, total: Total } = OrderPlaced.properties
-const { customerId: CustomerId, shippingAddress: ShippingAddress } = OrderPlaced.properties
+const { customerId: CustomerId } = OrderPlaced.properties
 const closed = { additionalProperties: false }
+
+const { name, street, city, postcode, country } = Address.properties
+const ShippingAddress = Type.Object(
+  {
+    name: withoutNul(name),
+    street: withoutNul(street),
+    city: withoutNul(city),
+    postcode: withoutNul(postcode),
+    country: withoutNul(country),
+  },
+  closed,
+)
 
 /** What a client says of an order. What can be told at once to be wrong is; the rest the validator finds. */
 const PlaceOrder = Type.Object(
@@ -29,8 +42,8 @@ const PlaceOrder = Type.Object(
     items: Type.Array(
       Type.Object(
         {
-          sku: OrderItem.properties.sku,
-          name: Type.Optional(OrderItem.properties.name),
+          sku: withoutNul(OrderItem.properties.sku),
+          name: Type.Optional(withoutNul(OrderItem.properties.name)),
           quantity: Type.Integer({ minimum: 1, maximum: 1e9 }),
           unitPrice: Type.Integer({ minimum: 0, maximum: 1e15, description: 'minor units, tax included' }),
         },
@@ -45,7 +58,7 @@ const PlaceOrder = Type.Object(
         description: 'minor units; the sum of the lines when left out',
       }),
     ),
-    shippingAddress: ShippingAddress,
+    shippingAddress: Type.Optional(ShippingAddress),
     placedAt: Type.Optional(Timestamp),
   },
   closed,
@@ -63,6 +76,10 @@ const PlaceHeaders = Type.Object({
 })
 
 const Status = Type.Union(ORDER_STATUSES.map((status) => Type.Literal(status)))
+// What the API alone knows as accepted is in no list.
+const ListedStatus = Type.Union(
+  ORDER_STATUSES.filter((status) => status !== 'ACCEPTED').map((status) => Type.Literal(status)),
+)
 const Accepted = Type.Object({
   orderId: OrderId,
   status: Type.Literal('ACCEPTED'),
@@ -79,7 +96,7 @@ const OrderFields = {
   reasons: Type.Array(Reason),
   shipmentNumber: Type.Optional(Type.String()),
 }
-const ListedOrder = Type.Object({ orderId: OrderId, status: Status, ...OrderFields })
+const ListedOrder = Type.Object({ orderId: OrderId, status: ListedStatus, ...OrderFields })
 const TimelineEvent = Type.Object({
   time: Timestamp,
   type: Type.String(),
@@ -101,7 +118,7 @@ const OrderDetails = Type.Object({
 const ListQuery = Type.Object(
   {
     customerId: Type.Optional(Customer.properties.id),
-    status: Type.Optional(Status),
+    status: Type.Optional(ListedStatus),
     limit: Type.Integer({ minimum: 1, maximum: 200, default: 50 }),
     cursor: Type.Optional(Type.String({ maxLength: 300, description: '`next` of the page before' })),
   },
@@ -123,13 +140,13 @@ export function addOrderRoutes(server: FastifyInstance, options: OrderRoutesOpti
     '/orders',
     {
       // Before the body is read: what cannot be taken should not use memory.
-      onRequest: async () => intake.requireRoom(),
+      preParsing: async () => intake.requireRoom(),
       schema: {
         tags,
         summary: 'Places an order; accepted once Kafka has acknowledged it',
         body: PlaceOrder,
         headers: PlaceHeaders,
-        response: { 202: Accepted, ...problems(400, 401, 409, 413, 422, 429, 503) },
+        response: { 202: Accepted, ...problems(400, 401, 409, 413, 415, 422, 503) },
         security: [{ token: [] }],
       },
     },

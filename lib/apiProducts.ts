@@ -4,6 +4,7 @@
  */
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from 'typebox'
+import { withoutNul } from './apiFields.ts'
 import { ProductCreated } from './events.ts'
 import { Problem, problems } from './problem.ts'
 import {
@@ -21,8 +22,7 @@ import {
 
 const { sku: Sku, currency: Currency } = ProductCreated.properties
 const closed = { additionalProperties: false }
-// PostgreSQL takes no NUL.
-const Name = Type.String({ minLength: 1, maxLength: 500, pattern: '^[^\\u0000]*$' })
+const Name = withoutNul(Type.String({ minLength: 1, maxLength: 500 }))
 const NewSku = Type.String({ minLength: 1, maxLength: 64, pattern: '^[!-~]+$' })
 const Price = Type.Integer({ minimum: 0, maximum: 1e15, description: 'minor units, tax included' })
 const Quantity = Type.Integer({ minimum: 0, maximum: 1e9 })
@@ -88,7 +88,8 @@ const Received = Type.Object(
   closed,
 )
 const ReceiptAnswer = Type.Object({ cause: Type.String(), sku: Sku, quantity: Type.Integer() })
-const OneProduct = Type.Object({ sku: NewSku })
+// Of whoever made it: the sku may hold what a new one may not.
+const OneProduct = Type.Object({ sku: withoutNul(Sku) })
 const PageQuery = Type.Object(
   {
     limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100 }),
@@ -168,7 +169,7 @@ function addWriting(server: FastifyInstance, context: ProductContext): void {
         ...common,
         summary: 'A new product',
         body: Created,
-        response: { 201: ProductAnswer, ...problems(400, 401, 409, 429, 503) },
+        response: { 201: ProductAnswer, ...problems(400, 401, 409, 413, 415, 503) },
       },
     },
     async ({ body: { sku, name, unitPrice, currency, stock } }, reply) => {
@@ -188,7 +189,7 @@ function addWriting(server: FastifyInstance, context: ProductContext): void {
         summary: 'Changes a product',
         params: OneProduct,
         body: Changed,
-        response: { 200: ProductAnswer, ...problems(400, 401, 404, 409, 429, 503) },
+        response: { 200: ProductAnswer, ...problems(400, 401, 404, 409, 413, 415, 503) },
       },
     },
     async ({ params: { sku }, body: { unitPrice: unitPriceMinor, ...changes } }) =>
@@ -201,7 +202,7 @@ function addWriting(server: FastifyInstance, context: ProductContext): void {
         ...common,
         summary: 'Takes a product off sale, for good',
         params: OneProduct,
-        response: { 200: ProductAnswer, ...problems(400, 401, 404, 429, 503) },
+        response: { 200: ProductAnswer, ...problems(400, 401, 404, 503) },
       },
     },
     async ({ params: { sku } }) => toAnswer(await withdrawProduct(context, sku)),
@@ -214,7 +215,11 @@ function addWriting(server: FastifyInstance, context: ProductContext): void {
         summary: 'Goods that came in; the same cause again is booked once',
         params: OneProduct,
         body: Received,
-        response: { 200: ReceiptAnswer, 201: ReceiptAnswer, ...problems(400, 401, 404, 409, 422, 429, 503) },
+        response: {
+          200: ReceiptAnswer,
+          201: ReceiptAnswer,
+          ...problems(400, 401, 404, 409, 413, 415, 422, 503),
+        },
       },
     },
     async ({ params: { sku }, body: { cause, quantity } }, reply) => {

@@ -1,11 +1,11 @@
-import { type Kafka, Partitioners, type Producer } from 'kafkajs'
+import { type Kafka, type KafkaConfig, Partitioners, type Producer } from 'kafkajs'
 import { sleep } from './async.ts'
 import { describe, UnavailableError } from './errors.ts'
 import type { Logger } from './log.ts'
 import { RepeatedWarning } from './repeatedWarning.ts'
 
 export interface ApiSenderOptions {
-  /** A client of the sender's own; asked again after each failure, since kafkajs keeps a broken one broken. */
+  /** A client of its own with {@link kafkaLimits}; asked again after each failure: kafkajs keeps a broken one broken. */
   createKafka: () => Kafka
   topic: string
   /** How long Kafka may take to acknowledge. */
@@ -21,6 +21,18 @@ const LONGEST_WAIT_MS = 1_000
  * to its connection until then: so not too many of them.
  */
 const CONNECT_WITHIN_MS = 10_000
+
+/**
+ * What `createKafka` has to give its clients: a producer that was dropped goes on with what it sends until its own tries
+ * are over, and would send beside its successor. Two tries, which end by about that time.
+ */
+export function kafkaLimits(timeoutMs: number) {
+  return {
+    connectionTimeout: 1_000,
+    requestTimeout: Math.floor(timeoutMs * 0.45),
+    retry: { initialRetryTime: 100, maxRetryTime: 200, retries: 1 },
+  } satisfies Partial<KafkaConfig>
+}
 
 /**
  * Sends records to Kafka within a bounded time, or says that nobody knows what became of them: somebody waits for the

@@ -15,7 +15,7 @@ import { type Database, query } from './database.ts'
 import { ConfigurationError } from './errors.ts'
 import type { IdempotencyStore } from './idempotency.ts'
 import type { Logger } from './log.ts'
-import { answerProblem, Problem, toFieldErrors } from './problem.ts'
+import { Problem, problemAnswerer, toFieldErrors } from './problem.ts'
 import type { ProductContext } from './products.ts'
 
 export interface ApiOptions {
@@ -47,6 +47,8 @@ const MAX_SCHEMA_ERRORS = 100
 /** How long a client may take to send its request. */
 const REQUEST_WITHIN_MS = 30_000
 const CLOSE_IDLE_EVERY_MS = 50
+/** Of requests whose bodies are read or that are not answered yet. */
+const MAX_BODIES_BYTES = 128 * 1024 * 1024
 
 /** @throws ConfigurationError when the port is taken */
 export async function startApi(options: ApiOptions): Promise<Api> {
@@ -77,24 +79,62 @@ async function closeServer(server: FastifyInstance): Promise<void> {
 async function buildServer(options: ApiOptions): Promise<FastifyInstance> {
   const { log, maxBodyBytes, maxRequestsPerSecond, tokens } = options
   Settings.Set({ maxErrors: MAX_SCHEMA_ERRORS })
-  const server = Fastify({ logger: false, bodyLimit: maxBodyBytes, requestTimeout: REQUEST_WITHIN_MS })
+  const answerProblem = problemAnswerer(log)
+  const server = Fastify({
+    logger: false,
+    bodyLimit: maxBodyBytes,
+    requestTimeout: REQUEST_WITHIN_MS,
+    // Of a path that cannot be read.
+    frameworkErrors: (error, _request, reply) => void answerProblem(error, reply),
+    // refuseWhenClosing does, as a problem.
+    return503OnClosing: false,
+  })
   server.removeContentTypeParser('text/plain')
   server.setValidatorCompiler(({ schema, httpPart }) => compile(schema as TSchema, httpPart ?? 'request'))
   // Answers are made here and need no filter.
   server.setSerializerCompiler(() => JSON.stringify)
-  server.setErrorHandler((error, _request, reply) => answerProblem(error, reply, log))
-  server.setNotFoundHandler((_request, reply) =>
-    answerProblem({ statusCode: 404, message: 'see /docs for what there is' }, reply, log),
-  )
+  server.setErrorHandler((error, _request, reply) => answerProblem(error, reply))
   if (maxRequestsPerSecond > 0) {
     await server.register(rateLimit, { max: maxRequestsPerSecond, timeWindow: 1_000 })
   }
+  const limits = maxRequestsPerSecond > 0 ? { preHandler: server.rateLimit() } : {}
+  server.setNotFoundHandler(limits, (_request, reply) =>
+    answerProblem(Object.assign(new Error('see /docs for what there is'), { statusCode: 404 }), reply),
+  )
+  refuseWhenClosing(server)
   await addDocuments(server, options)
   requireTokens(server, tokens)
+  limitBodies(server, maxBodyBytes)
   addHealth(server, options)
   addOrderRoutes(server, { ...options, callerOf })
   addProductRoutes(server, options.products)
   return server
+}
+
+function refuseWhenClosing(server: FastifyInstance): void {
+  let isClosing = false
+  server.addHook('preClose', async () => {
+    isClosing = true
+  })
+  server.addHook('onRequest', async () => {
+    if (isClosing) throw new Problem('unavailable', 'this API is ending')
+  })
+}
+
+/** Takes so much of requests at a time: a body is in memory from its first byte until it is answered. */
+function limitBodies(server: FastifyInstance, maxBodyBytes: number): void {
+  let takenBytes = 0
+  server.addHook('preParsing', async ({ headers }, reply) => {
+    const { 'content-length': length, 'transfer-encoding': encoding } = headers
+    const bytes = Math.min(Number(length ?? (encoding === undefined ? 0 : maxBodyBytes)), maxBodyBytes)
+    if (takenBytes + bytes > MAX_BODIES_BYTES) {
+      throw new Problem('unavailable', 'too many requests are being read')
+    }
+    takenBytes += bytes
+    reply.raw.once('close', () => {
+      takenBytes -= bytes
+    })
+  })
 }
 
 /** What comes in a URL is text, and is read as what it should be; a body has to say it right. */
@@ -164,6 +204,7 @@ const STATUS_DESCRIPTIONS: Readonly<Record<string, string>> = {
   404: 'There is no such thing',
   409: 'Not in this state',
   413: 'Too large',
+  415: 'Not of a type that is taken',
   422: 'Used before, for something else',
   429: 'Too many requests',
   503: 'Not available at present: ask again after Retry-After',

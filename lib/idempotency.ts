@@ -4,7 +4,7 @@
  */
 import { type Database, query } from './database.ts'
 
-export const KEPT_FOR_HOURS = 24
+const KEPT_FOR_HOURS = 24
 /**
  * After that long a batch that is under way counts as one that nobody knows of: its process was killed. Whoever has one
  * in hand for that long must not send it any more.
@@ -81,6 +81,8 @@ export class IdempotencyStore {
                SELECT order_id, batch.id, accepted_at_ms, caller, idempotency_key, fingerprint
                FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[])
                  AS claim (order_id, accepted_at_ms, caller, idempotency_key, fingerprint), batch
+               -- So that two that have the same keys do not deadlock.
+               ORDER BY caller, idempotency_key
                ON CONFLICT (caller, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
                RETURNING order_id
              )
@@ -145,14 +147,19 @@ export class IdempotencyStore {
     })
   }
 
-  /** When an order was accepted, in milliseconds since 1970, if it was and that is not too long ago. @throws UnavailableError */
+  /**
+   * An order that was accepted in the last hours. One that is under way counts too: whoever knows its id was told that it
+   * is accepted, and that could not be written down.
+   *
+   * @throws UnavailableError
+   */
   async findAccepted(orderId: string): Promise<AcceptedOrder | undefined> {
     const rows = await query<AcceptedOrder>(this.#database, {
       name: 'find-accepted-order',
       text: `SELECT order_id AS "orderId", accepted_at_ms AS "acceptedAtMs"
              FROM api_orders JOIN api_batches ON api_batches.id = batch_id
-             WHERE order_id = $1 AND state = $2`,
-      values: [orderId, STATE.acknowledged],
+             WHERE order_id = $1 AND state <> $2`,
+      values: [orderId, STATE.unknown],
     })
     return rows[0]
   }
@@ -161,7 +168,8 @@ export class IdempotencyStore {
   async removeOld(keptForHours = KEPT_FOR_HOURS): Promise<boolean> {
     const [row] = await query<{ removed: number }>(this.#database, {
       text: `WITH old AS (
-               SELECT id FROM api_batches WHERE begun_at < now() - $1 * interval '1 hour' ORDER BY id LIMIT $2
+               SELECT id FROM (SELECT id, begun_at FROM api_batches ORDER BY id LIMIT $2) AS oldest
+               WHERE begun_at < now() - $1 * interval '1 hour'
              ), orders AS (
                DELETE FROM api_orders WHERE batch_id = ANY (ARRAY(SELECT id FROM old))
              ), batches AS (

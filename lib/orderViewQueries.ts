@@ -17,7 +17,7 @@ export interface ViewedOrder {
   shipmentNumber?: string
 }
 
-export interface ViewedEvent {
+interface ViewedEvent {
   time: string
   type: string
   /** What it says, where one type says several things: RESERVED, or a verdict. */
@@ -28,7 +28,7 @@ export interface ViewedEvent {
   eventId: string
 }
 
-export interface OrderFilter {
+interface OrderFilter {
   customerId?: string | undefined
   status?: OrderStatus | undefined
 }

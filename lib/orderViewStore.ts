@@ -1,4 +1,4 @@
-import { type Client, type Database, query } from './database.ts'
+import { type Database, query } from './database.ts'
 import {
   type OrderSummary,
   STATUS_RANKS,
@@ -48,7 +48,7 @@ export class OrderViewStore {
 
 /** Gives numbers to names that have none. There are few of them: topics, and kinds of event. */
 async function findIds(
-  database: Database | Client,
+  database: Database,
   names: readonly string[],
 ): Promise<{ id: number; name: string }[]> {
   // Asked first: a conflict would use up a number each time, and there are 32,767.
@@ -72,6 +72,8 @@ function writeStatement(schema: ViewSchema): string {
               (order_id, topic, partition, log_offset, label, event_id, occurred_at_ms)
             SELECT * FROM unnest($1::text[], $2::smallint[], $3::smallint[], $4::bigint[], $5::smallint[],
                                  $6::text[], $7::bigint[])
+            -- As summarise() does: two that write the same do not deadlock.
+            ORDER BY 1, 2, 3, 4
             ON CONFLICT DO NOTHING
           )
           INSERT INTO ${schema}.orders AS known

@@ -105,7 +105,7 @@ export class PipelineRun {
       return [topic, new Map([...partitions].map(([partition, { high }]) => [partition, high]))] as const
     })
     this.#offsets = new Map(ends)
-    this.#stored = await readStoredSums(database)
+    if (this.#willFinish) this.#stored = await readStoredSums(database)
     const reading = readTopics({
       kafka: createKafka(config, 'tally', log),
       topics: this.#tally.topics,
@@ -115,7 +115,16 @@ export class PipelineRun {
       signal: this.#reading.signal,
       log,
     })
-    reading.catch((error) => this.#failures.push(`the books cannot be kept: ${describe(error)}`))
+    reading.catch((error) => {
+      const failure = `the books cannot be kept: ${describe(error)}`
+      this.#failures.push(failure)
+      this.#table.print(failure)
+    })
+  }
+
+  /** Whether there is an end at which all is compared. */
+  get #willFinish(): boolean {
+    return this.#options.orders !== undefined || this.#options.file !== undefined
   }
 
   /** Until Ctrl-C. */

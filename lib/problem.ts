@@ -4,6 +4,7 @@ import type { FastifyError, FastifyReply } from 'fastify'
 import Type, { type Static, type TSchema } from 'typebox'
 import { describe, PipelineError, UnavailableError } from './errors.ts'
 import type { Logger } from './log.ts'
+import { RepeatedWarning } from './repeatedWarning.ts'
 
 const KINDS = {
   'invalid-request': { status: 400, title: 'The request is not of the right form' },
@@ -23,7 +24,7 @@ const KINDS = {
 } as const
 export type ProblemKind = keyof typeof KINDS
 
-export const PROBLEM_TYPE = 'application/problem+json'
+const PROBLEM_TYPE = 'application/problem+json'
 const RETRY_AFTER_SECONDS = 1
 
 export const ProblemDocument = Type.Object({
@@ -44,9 +45,9 @@ export const ProblemDocument = Type.Object({
 export type ProblemDocument = Static<typeof ProblemDocument>
 export type FieldError = NonNullable<ProblemDocument['errors']>[number]
 
-/** The answers that are problems, for OpenAPI. */
+/** The answers that are problems, for OpenAPI: these, and what everybody can get. */
 export function problems(...statuses: number[]): Record<number, TSchema> {
-  return Object.fromEntries(statuses.map((status) => [status, ProblemDocument]))
+  return Object.fromEntries([...statuses, 429].map((status) => [status, ProblemDocument]))
 }
 
 /** Thrown by a handler, answered as it says. */
@@ -74,8 +75,19 @@ const KIND_BY_CODE: Readonly<Record<string, ProblemKind>> = {
   UNAVAILABLE: 'unavailable',
 }
 
-/** Answers with whatever was thrown. What is nobody's fault but ours is logged and not told. */
-export function answerProblem(error: unknown, reply: FastifyReply, log: Logger): FastifyReply {
+/**
+ * Answers with whatever was thrown. What is nobody's fault but ours is logged and not told, and so is why something does
+ * not answer.
+ */
+export function problemAnswerer(log: Logger): (error: unknown, reply: FastifyReply) => FastifyReply {
+  const outage = new RepeatedWarning(log)
+  return (error, reply) => {
+    if (error instanceof UnavailableError) outage.say(`requests are refused: ${error.message}`)
+    return answerProblem(error, reply, log)
+  }
+}
+
+function answerProblem(error: unknown, reply: FastifyReply, log: Logger): FastifyReply {
   const problem = toProblem(error)
   if (problem) {
     if (problem.canRetry) reply.header('retry-after', RETRY_AFTER_SECONDS)

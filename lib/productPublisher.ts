@@ -38,7 +38,8 @@ interface ProductRow {
  * Says on the compacted topic what has changed in the table of products: an event with the state as it is now, or a
  * tombstone for a product that was withdrawn. The table is the truth, and each product whose version is above the one
  * that was published last is still to be said. So a change is committed there first, and if its process dies before it
- * was said, the next publication says it, whoever's that is and whatever it is about.
+ * was said, the next publication says it, whoever's that is and whatever it is about: api.ts has one at its start and
+ * every few minutes.
  *
  * The last record of a product must not be an older state. Therefore one at a time writes the topic, in all
  * processes: it takes the lock, *then* reads the rows, sends them, notes the versions that it sent, and lets the lock

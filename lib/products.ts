@@ -282,16 +282,13 @@ export async function insertProducts(client: Client, products: readonly NewProdu
       products.map(({ stock }) => stock.restockQuantity ?? 0),
     ],
   })
-  const initial = products.map(({ sku, stock }) => ({
-    cause: INITIAL_RECEIPT,
-    sku,
-    quantity: stock.quantity,
-  }))
-  await bookReceipts(
-    client,
-    initial.filter(({ quantity }) => quantity > 0),
-  )
-  return inserted.map(({ sku }) => sku)
+  const isNew = new Set(inserted.map(({ sku }) => sku))
+  // Of the new ones alone: one that was made with nothing in stock keeps that, too.
+  const initial = products
+    .filter(({ sku, stock }) => isNew.has(sku) && stock.quantity > 0)
+    .map(({ sku, stock }) => ({ cause: INITIAL_RECEIPT, sku, quantity: stock.quantity }))
+  await bookReceipts(client, initial)
+  return [...isNew]
 }
 
 /**

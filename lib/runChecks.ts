@@ -1,7 +1,7 @@
 /**
  * What `npm start` compares its books of the topics with, when all orders have come to their ends: the stock, the
- * gateway's ledger, and what analytics makes of the same records. By sums over this run alone, so it takes as long after
- * a year as on the first day; `npm run verify` looks at each order.
+ * gateway's ledger, and what analytics makes of the same records. By sums, before the run and after it; `npm run verify`
+ * looks at each order.
  */
 import type { Kafka } from 'kafkajs'
 import { type Database, query } from './database.ts'
