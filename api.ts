@@ -31,6 +31,7 @@ const SEND_WITHIN_MS = 4_000
 const LOOK_WITHIN_MS = 3_000
 const MAX_WAITING_REQUESTS = 10_000
 const MAX_WAITING_BYTES = 64 * 1024 * 1024
+const MAX_BODIES_BYTES = 128 * 1024 * 1024
 const CONNECTIONS = 8
 const CLEAN_UP_EVERY_MS = 10 * 60_000
 
@@ -59,7 +60,7 @@ await runMain('api', 'Orders, products and stock over HTTP.', FLAGS, async (serv
   const { version } = packageJson
   const api = await startApi({
     ...config.api,
-    ...{ version, database, store, intake, sender, log },
+    ...{ version, database, store, intake, sender, log, maxBodiesBytes: MAX_BODIES_BYTES },
     products: { database, publisher },
     asyncApi: buildAsyncApi({
       topics,

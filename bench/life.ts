@@ -1,11 +1,11 @@
 /**
  * The whole life of orders under a steady load: every service once, Kafka, PostgreSQL and a gateway of 20 ms beside them.
  *
- *   npx tsx bench/life.ts [--rate 1000] [--seconds 60] [--json]
+ *   npm run bench:life -- [--rate 1000] [--seconds 60] [--json]
  *
  * After a warm-up it lets the load go on for so many seconds and says: how many orders a second were decided and settled,
- * the most that was left to do at any moment, the time from placed to decided (from the scheduled time of the order, so
- * without coordinated omission), and the CPU that each process took. Exit status 1 when the pipeline did not keep up.
+ * the most that was left to do at any moment, the time from `placedAt` to the decision's record in Kafka, and the CPU that
+ * each process took. Exit status 1 when the pipeline did not keep up.
  */
 import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'

@@ -24,6 +24,8 @@ export interface ApiOptions {
   port: number
   tokens: readonly string[]
   maxBodyBytes: number
+  /** Of all requests whose bodies are being read or that are not answered yet. */
+  maxBodiesBytes: number
   /** For each address; 0 for as many as it likes. */
   maxRequestsPerSecond: number
   version: string
@@ -47,8 +49,6 @@ const MAX_SCHEMA_ERRORS = 100
 /** How long a client may take to send its request. */
 const REQUEST_WITHIN_MS = 30_000
 const CLOSE_IDLE_EVERY_MS = 50
-/** Of requests whose bodies are read or that are not answered yet. */
-const MAX_BODIES_BYTES = 128 * 1024 * 1024
 
 /** @throws ConfigurationError when the port is taken */
 export async function startApi(options: ApiOptions): Promise<Api> {
@@ -104,7 +104,7 @@ async function buildServer(options: ApiOptions): Promise<FastifyInstance> {
   refuseWhenClosing(server)
   await addDocuments(server, options)
   requireTokens(server, tokens)
-  limitBodies(server, maxBodyBytes)
+  limitBodies(server, options)
   addHealth(server, options)
   addOrderRoutes(server, { ...options, callerOf })
   addProductRoutes(server, options.products)
@@ -122,12 +122,12 @@ function refuseWhenClosing(server: FastifyInstance): void {
 }
 
 /** Takes so much of requests at a time: a body is in memory from its first byte until it is answered. */
-function limitBodies(server: FastifyInstance, maxBodyBytes: number): void {
+function limitBodies(server: FastifyInstance, { maxBodyBytes, maxBodiesBytes }: ApiOptions): void {
   let takenBytes = 0
   server.addHook('preParsing', async ({ headers }, reply) => {
     const { 'content-length': length, 'transfer-encoding': encoding } = headers
     const bytes = Math.min(Number(length ?? (encoding === undefined ? 0 : maxBodyBytes)), maxBodyBytes)
-    if (takenBytes + bytes > MAX_BODIES_BYTES) {
+    if (takenBytes + bytes > maxBodiesBytes) {
       throw new Problem('unavailable', 'too many requests are being read')
     }
     takenBytes += bytes

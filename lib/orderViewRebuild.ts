@@ -43,8 +43,7 @@ const LOCKED_FOR_MS = 30_000
 /** A lock may be held by others, or a statement take too long, just then. */
 const MAX_ATTEMPTS = 5
 const RETRY_MS = 1_000
-/** Makes what is missing of the tables, and leaves what is there. */
-const TABLES = new URL('../sql/007_order-view.sql', import.meta.url)
+const MIGRATION = new URL('../sql/007_order-view.sql', import.meta.url)
 
 /**
  * @returns how many records it read, or undefined when the signal came first
@@ -79,7 +78,16 @@ export async function rebuildOrderView(options: RebuildOptions): Promise<number 
 }
 
 async function createNext(client: Client): Promise<void> {
-  await query(client, { text: await readFile(TABLES, 'utf8') })
+  const [found] = await query<{ isWhole: boolean }>(client, {
+    text: `SELECT to_regclass('order_view.orders') IS NOT NULL
+              AND to_regclass('order_view.events') IS NOT NULL AS "isWhole"`,
+  })
+  if (!found!.isWhole) {
+    // Dropped, all or a part of it. What runs beside us goes on with empty tables until the new ones take their place.
+    await query(client, {
+      text: `DROP SCHEMA IF EXISTS order_view CASCADE; ${await readFile(MIGRATION, 'utf8')}`,
+    })
+  }
   await query(client, {
     text: `
     DROP SCHEMA IF EXISTS order_view_next CASCADE;

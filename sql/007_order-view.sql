@@ -1,13 +1,13 @@
 -- Up Migration
 
 -- What the topics say about each order, for whoever asks. Written by orderView.ts alone and rebuilt from the topics
--- with --rebuild, which fills a schema beside this one and then takes its place: all that is rebuilt lies in here. The
--- rebuild runs this file, too, and so makes again whatever was dropped.
-CREATE SCHEMA IF NOT EXISTS order_view;
+-- with --rebuild, which fills a schema beside this one and then takes its place: all that is rebuilt lies in here. When
+-- it was dropped, the rebuild runs this file once more.
+CREATE SCHEMA order_view;
 
 -- One row for each order, taken whole from the event that says most about it. Times are in milliseconds since 1970: an
 -- order may carry any year that ISO 8601 can write.
-CREATE TABLE IF NOT EXISTS order_view.orders (
+CREATE TABLE order_view.orders (
   order_id        text PRIMARY KEY,
   status          smallint NOT NULL,
   -- Offset of that event; of two that say as much the first counts.
@@ -21,13 +21,13 @@ CREATE TABLE IF NOT EXISTS order_view.orders (
   reasons         text,
   shipment_number text
 );
-CREATE INDEX IF NOT EXISTS orders_newest ON order_view.orders (placed_at_ms DESC, order_id DESC);
-CREATE INDEX IF NOT EXISTS orders_of_customer ON order_view.orders (customer_id, placed_at_ms DESC, order_id DESC);
-CREATE INDEX IF NOT EXISTS orders_by_status ON order_view.orders (status, placed_at_ms DESC, order_id DESC);
+CREATE INDEX orders_newest ON order_view.orders (placed_at_ms DESC, order_id DESC);
+CREATE INDEX orders_of_customer ON order_view.orders (customer_id, placed_at_ms DESC, order_id DESC);
+CREATE INDEX orders_by_status ON order_view.orders (status, placed_at_ms DESC, order_id DESC);
 
 -- The timeline: a row for each event, known by its position. A record is about one order, so this one key, which also
 -- finds the events of an order, makes a repetition impossible.
-CREATE TABLE IF NOT EXISTS order_view.events (
+CREATE TABLE order_view.events (
   order_id       text NOT NULL,
   topic          smallint NOT NULL,
   partition      smallint NOT NULL,

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
-import { Kafka, logLevel } from 'kafkajs'
+import { Kafka, type KafkaConfig, logLevel } from 'kafkajs'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { OrderIntake } from '../lib/apiIntake.ts'
 import { wasPlaced } from '../lib/apiPlacedOrders.ts'
-import { ApiSender } from '../lib/apiSender.ts'
+import { ApiSender, kafkaLimits } from '../lib/apiSender.ts'
 import { startApi } from '../lib/apiServer.ts'
 import { ended } from '../lib/childProcesses.ts'
 import { type Database, migrateDatabase, openDatabase } from '../lib/database.ts'
@@ -17,6 +17,8 @@ import { type RunningScript, readAll, runScript, testEnvironment, until } from '
 
 const TOKENS = ['a-token-of-the-shop', 'another-token-of-it']
 const ORDER = { customerId: 'c-1', currency: 'EUR', items: [{ sku: 'sku-1', quantity: 2, unitPrice: 250 }] }
+
+const ADDRESS = { name: 'N', street: 'S', city: 'C', postcode: 'P', country: 'DE' }
 
 interface Answer {
   status: number
@@ -223,6 +225,11 @@ test('the life of an order over HTTP', { timeout: 120_000 }, async (t) => {
     assert.deepEqual([page.products[0].sku, next.products[0].sku, next.next], ['sku-1', 'sku-2', undefined])
     assert.equal((await request('DELETE', '/products/sku-2')).body.withdrawn, true)
     assert.equal((await request('PATCH', '/products/sku-2', { name: 'x' })).status, 409)
+    // Not made here, where a new sku takes no spaces.
+    await database.query(`INSERT INTO products VALUES ('BANK CHARGES', 'B', 1, 'EUR', false, 1, 1);
+                          INSERT INTO stock (sku, low_level) VALUES ('BANK CHARGES', 0)`)
+    const spaced = await request('PATCH', '/products/BANK%20CHARGES', { unitPrice: 7 })
+    assert.deepEqual([spaced.status, spaced.body.unitPrice], [200, 7])
     assert.equal((await request('DELETE', '/products/sku-9')).status, 404)
     const { name } = config.topics.products
     const said = (await readAll(config, [name])).get(name)!
@@ -248,6 +255,13 @@ test('the life of an order over HTTP', { timeout: 120_000 }, async (t) => {
       [400, '/orders?limit=0'],
       [400, '/orders?limit=ten'],
       [400, '/orders?status=LOST'],
+      [400, '/orders?status=ACCEPTED'],
+      [400, '/orders', { ...ORDER, items: [{ ...ORDER.items[0], sku: 'a\0' }] }],
+      [400, '/orders', { ...ORDER, items: [{ ...ORDER.items[0], name: 'a\0' }] }],
+      [400, '/orders', { ...ORDER, shippingAddress: { ...ADDRESS, city: 'a\0' } }],
+      [400, '/orders', { ...ORDER, shippingAddress: { ...ADDRESS, planet: 'a' } }],
+      [400, '/orders/%zz'],
+      [400, '/products/a%00b'],
       [400, `/orders?cursor=${Buffer.from('["a",1]').toString('base64url')}`],
       [400, '/orders?cursor=x'],
       [400, '/products/sku-1/stock', { cause: 'initial', quantity: 1 }],
@@ -261,6 +275,13 @@ test('the life of an order over HTTP', { timeout: 120_000 }, async (t) => {
       assert.deepEqual([answer.body.status, typeof answer.body.title], [expected, 'string'])
       assert.match(answer.headers.get('content-type')!, /^application\/problem\+json/)
     }
+    assert.equal((await request('GET', '/nothing')).body.detail, 'see /docs for what there is')
+    await database.query('ALTER TABLE stock RENAME TO hidden')
+    assert.equal((await request('GET', '/stock')).body.detail, 'PostgreSQL does not answer')
+    await database.query('ALTER TABLE hidden RENAME TO stock')
+    await until('whoever runs it is told why', () =>
+      api.lines.some((line) => line.includes('relation "stock" does not exist')),
+    )
   })
 
   await t.test('whoever writes shows a token, whoever reads need not', async () => {
@@ -289,7 +310,9 @@ test('the life of an order over HTTP', { timeout: 120_000 }, async (t) => {
     const { post } = document.paths['/orders']
     const content = post.requestBody.content['application/json'].schema
     assert.equal(content.properties.items.items.properties.quantity.minimum, 1)
-    assert.ok(post.responses['503'].content['application/problem+json'])
+    for (const status of ['415', '429', '503']) {
+      assert.ok(post.responses[status].content['application/problem+json'], status)
+    }
     const page = await request('GET', '/docs/')
     assert.equal(page.status, 200)
     assert.doesNotMatch(page.body, /(?:src|href)="(?:https?:)?\/\//)
@@ -314,6 +337,19 @@ test('the life of an order over HTTP', { timeout: 120_000 }, async (t) => {
       assert.ok(!api.lines.some((line) => line.includes(token)) || token === 'orders')
     }
   })
+
+  await t.test(
+    'what it changed and was killed before it could say, it says when it starts again',
+    async () => {
+      await database.query(`UPDATE products SET withdrawn = true, version = version + 1 WHERE sku = 'sku-1'`)
+      runScript(t, 'api', env)
+      const { name } = config.topics.products
+      await until('the tombstone is on the topic', async () => {
+        const said = (await readAll(config, [name])).get(name)!
+        return said.some(({ key, value }) => value === null && String(key) === 'sku-1')
+      })
+    },
+  )
   assert.ok(services.every(({ child }) => child.exitCode === null))
 })
 
@@ -332,13 +368,14 @@ async function startHere(
   t: TestContext,
   config: Config,
   database: Database,
-  limits: { maxWaitingRequests?: number; maxRequestsPerSecond?: number } = {},
+  limits: { maxWaitingRequests?: number; maxRequestsPerSecond?: number; maxBodiesBytes?: number } = {},
 ) {
   const log = createLogger('test', config.log)
   const ending = new AbortController()
   const door = createDoor(config)
   const sender = new ApiSender({
-    ...{ createKafka: door.createClient, topic: config.topics.ordersRaw.name, timeoutMs: 2_000, log },
+    ...{ createKafka: () => door.createClient(kafkaLimits(2_000)), timeoutMs: 2_000, log },
+    topic: config.topics.ordersRaw.name,
     signal: ending.signal,
   })
   sender.open()
@@ -363,9 +400,10 @@ async function startHere(
     ...{ database, sender: products, topic: topics.products, log, signal: ending.signal },
   })
   const api = await startApi({
-    ...{ host: '127.0.0.1', port: 0, tokens: [], maxBodyBytes: 10_000, version: '1', asyncApi: {}, log },
+    ...{ host: '127.0.0.1', port: 0, tokens: TOKENS, maxBodyBytes: 10_000, version: '1', asyncApi: {}, log },
     ...{ database, store, intake, sender, products: { database, publisher } },
     maxRequestsPerSecond: limits.maxRequestsPerSecond ?? 0,
+    maxBodiesBytes: limits.maxBodiesBytes ?? 1e6,
   })
   t.after(async () => {
     ending.abort()
@@ -376,7 +414,7 @@ async function startHere(
     await products.close()
   })
   await until('it is ready', async () => (await fetch(`${api.url}/health/ready`)).status === 200)
-  return { request: clientOf(api.url), door, intake }
+  return { request: clientOf(api.url), url: api.url, door, intake }
 }
 
 test('with Kafka away or hanging it answers 503 in time and keeps nothing', {
@@ -388,14 +426,29 @@ test('with Kafka away or hanging it answers 503 in time and keeps nothing', {
     request('POST', '/orders', ORDER, key === undefined ? {} : { 'idempotency-key': key })
   assert.equal((await post()).status, 202)
 
+  const dropped = door.createClient(kafkaLimits(2_000)).producer({ idempotent: true, maxInFlightRequests: 1 })
+  await dropped.connect()
+  t.after(() => dropped.disconnect())
+  const topic = `${config.topics.ordersRaw.name}.none`
+  await createKafka(config, 'test', createLogger('test', config.log))
+    .admin()
+    .createTopics({ topics: [{ topic }] })
+  await dropped.send({ topic, messages: [{ value: 'x' }] })
+
   // What is sent arrives, and its answer does not.
   door.hold()
+  const triedMs = Date.now()
+  const trying = assert.rejects(dropped.send({ topic, messages: [{ value: 'x' }] })).then(() => {
+    const tookMs = Date.now() - triedMs
+    assert.ok(tookMs < 4_000, `a producer tries on for ${tookMs} ms after it was dropped`)
+  })
   const startedMs = Date.now()
   const refused = await Promise.all([post('key-1'), ...Array.from({ length: 200 }, () => post())])
   for (const { status, headers } of refused) {
     assert.equal(status, 503)
     assert.ok(Number(headers.get('retry-after')) >= 1)
   }
+  await trying
   assert.ok(Date.now() - startedMs < 15_000, `after ${Date.now() - startedMs} ms`)
   assert.equal(intake.waiting, 0)
   assert.ok(
@@ -441,6 +494,59 @@ test('nobody asks more often than is allowed, nor sends more', async (t) => {
   assert.ok(refused[0]!.headers.has('retry-after'))
   assert.equal(refused[0]!.body.title, 'Too Many Requests')
   assert.equal((await request('GET', '/health/live')).status, 200)
+
+  const isLimited = async (ask: () => Promise<Answer>) => {
+    const answers = await Promise.all(Array.from({ length: 50 }, ask))
+    return answers.some(({ status }) => status === 429)
+  }
+  assert.ok(await isLimited(() => request('GET', '/nothing')), 'nor of what is not there')
+  const guess = { authorization: 'Bearer guessed-by-somebody' }
+  assert.ok(await isLimited(() => request('POST', '/orders', ORDER, guess)), 'nor guesses tokens')
+})
+
+test('bodies take no more memory than they may, and what Kafka has is accepted while PostgreSQL hangs', async (t) => {
+  const { config, database } = await setUp(t)
+  const { request, url } = await startHere(t, config, database, { maxBodiesBytes: 25_000 })
+  const { hostname, port } = new URL(url)
+  const slow = [1, 2].map(() => connect(Number(port), hostname))
+  t.after(() => slow.map((socket) => socket.destroy()))
+  const head = `POST /orders HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${TOKENS[0]}\r\ncontent-type: application/json\r\n`
+  for (const socket of slow) socket.write(`${head}content-length: 10000\r\n\r\n{`)
+  const large = {
+    ...ORDER,
+    shippingAddress: { ...ADDRESS, ...{ name: 'x'.repeat(500), street: 'x'.repeat(500) } },
+  }
+  const items = Array.from({ length: 80 }, () => ORDER.items[0])
+  const post = () => request('POST', '/orders', { ...large, items })
+  await until('there is no room', async () => (await post()).status === 503)
+  assert.match((await post()).body.detail, /too many requests are being read/)
+  assert.equal((await request('POST', '/orders', ORDER)).status, 202, 'a small one has room')
+  for (const socket of slow) socket.destroy()
+  await until('there is room again', async () => (await post()).status === 202)
+
+  // Longer than a request is let wait.
+  await database.query(`CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS
+                        'BEGIN PERFORM pg_sleep(4); RETURN NEW; END';
+                        CREATE TRIGGER hang BEFORE UPDATE ON api_batches FOR EACH ROW EXECUTE FUNCTION hang()`)
+  const accepted = await request('POST', '/orders', ORDER)
+  assert.equal(accepted.status, 202)
+  const found = await request('GET', `/orders/${accepted.body.orderId}`)
+  assert.deepEqual([found.status, found.body.status], [200, 'ACCEPTED'])
+})
+
+test('two that come with the same keys in another order do not deadlock', async (t) => {
+  const { database } = await setUp(t)
+  const store = new IdempotencyStore(database)
+  for (let round = 0; round < 10; round++) {
+    const claims = Array.from({ length: 500 }, (_, index) => ({
+      ...{ acceptedAtMs: 1, caller: '', fingerprint: '', key: `${round} ${index}` },
+    }))
+    const ours = claims.map((claim) => ({ ...claim, orderId: `ord-a ${claim.key}` }))
+    const theirs = claims.map((claim) => ({ ...claim, orderId: `ord-b ${claim.key}` })).reverse()
+    const both = await Promise.all([store.claim(ours), store.claim(theirs)])
+    const found = both.flatMap(({ findings }) => findings.filter(({ kind }) => kind === 'new'))
+    assert.equal(found.length, 500)
+  }
 })
 
 /** A way to the broker that can be shut, and held: then requests go there and answers do not come back. */
@@ -448,12 +554,13 @@ function createDoor(config: Config) {
   const sockets = new Set<Socket>()
   let isShut = false
   let isHeld = false
-  const createClient = () =>
+  const createClient = (limits: Partial<KafkaConfig> = {}) =>
     new Kafka({
       clientId: 'test',
       brokers: config.kafka.brokers,
       logLevel: logLevel.NOTHING,
       retry: { initialRetryTime: 10, maxRetryTime: 50, retries: 3 },
+      ...limits,
       socketFactory: ({ host, port, onConnect }) => {
         // Nobody listens on port 1.
         const socket = connect(isShut ? 1 : port, isShut ? '127.0.0.1' : host, onConnect)

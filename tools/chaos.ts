@@ -4,7 +4,7 @@
  * that is drawn from a seed. Then it has to drain by a deadline, and tools/verify.ts looks whether each order came to
  * its ends exactly once. Exit status 0 only if so.
  *
- *   --seconds N   how long the load lasts (60)         --rate N      orders per second (300)
+ *   --seconds N   how long the load lasts (60)         --rate N      orders per second (100)
  *   --seed N      the same seed, the same schedule (1) --brokers N   1 or 3 (1)
  *   --faults N    how many (one in 3.75 s)             --json        one line of JSON on standard output
  *   --naive       the same against services of the usual kind, without any guarantee (test/naive): to see it fail
@@ -68,7 +68,7 @@ await runMain(
     }
     const report = await runFaults({
       ...shape,
-      rate: readWhole('rate', 300, 1, 100_000),
+      rate: readWhole('rate', 100, 1, 100_000),
       guarantee: flags.naive ? 'naive' : 'exactly-once',
       keep: flags.keep === true,
       output: process.stderr,
