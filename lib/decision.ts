@@ -40,12 +40,10 @@ function reasonsOf(judge: string, { reasons, result }: Verdict): Reason[] {
 }
 
 function bound(reasons: Reason[]): Reason[] {
-  return reasons
-    .slice(0, MAX_REASONS)
-    .map(({ code, message }) => ({
-      code: clean(code, MAX_CODE_LENGTH),
-      message: clean(message, MAX_MESSAGE_LENGTH),
-    }))
+  return reasons.slice(0, MAX_REASONS).map(({ code, message }) => ({
+    code: clean(code, MAX_CODE_LENGTH),
+    message: clean(message, MAX_MESSAGE_LENGTH),
+  }))
 }
 
 /** PostgreSQL takes no NUL, and the decision is stored. */

@@ -159,6 +159,16 @@ test('written in any order and twice over the tables are the same, and tell what
   for (const record of [...records].reverse()) await store.write([record])
   assert.deepEqual(await dump(database), before)
 
+  // Two that write the same at the same time, one of them backwards, do not deadlock.
+  const many = Array.from({ length: 500 }, (_, index) =>
+    at(config.topics.ordersValidated, index, eventsOf(`ord-many-${index}`).validated),
+  )
+  for (let round = 0; round < 10; round++) {
+    await database.query(`DELETE FROM order_view.orders WHERE order_id LIKE 'ord-many-%';
+                          DELETE FROM order_view.events WHERE order_id LIKE 'ord-many-%'`)
+    await Promise.all([store.write(many), new OrderViewStore(database).write([...many].reverse())])
+  }
+
   const found = await findOrder(database, 'ord-1')
   assert.equal(found!.order!.status, 'CONFIRMED')
   assert.equal(found!.order!.shipmentNumber, 'SHP-1')
@@ -199,6 +209,7 @@ test('pages follow each other without a gap or a repetition, also where many ord
 test('a rebuild beside a running view loses nothing, mends what was wrong, and given up it changes nothing', async (t) => {
   const { env, database, log, say, config } = await setUp(t)
   const kafka = createKafka(config, 'test', log)
+  const { signal } = new AbortController()
   const topics = viewedTopics(config.topics)
   const life = (index: number): Kind[] =>
     index % 5 === 0
@@ -252,4 +263,25 @@ test('a rebuild beside a running view loses nothing, mends what was wrong, and g
   assert.deepEqual({ orders: after.orders.filter(isOld), events: after.events.filter(isOld) }, before)
   assert.ok(!view.lines.some((line) => /dead letter/i.test(line)), 'nothing was dead-lettered')
   await stopScript(view.child)
+
+  // Somebody holds a lock for longer than one waits: it tries again.
+  const holder = await database.connect()
+  await holder.query(`BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0;
+                      LOCK TABLE order_view.events IN ROW EXCLUSIVE MODE`)
+  const warnings: string[] = []
+  const warn = (message: string) => void warnings.push(message)
+  const watched = Object.assign(Object.create(log) as typeof log, { warn })
+  const waiting = rebuildOrderView({ database, kafka, topics, log: watched, signal })
+  await until('it tries again', () => warnings.some((warning) => /lock timeout/.test(warning)))
+  await holder.query('COMMIT')
+  holder.release()
+  assert.ok((await waiting)! > 0)
+  assert.deepEqual(await dump(database), after)
+
+  // Dropped altogether, it is made again.
+  await database.query('DROP SCHEMA order_view CASCADE')
+  assert.ok((await rebuildOrderView({ database, kafka, topics, log, signal }))! > 0)
+  assert.deepEqual(await dump(database), after)
+  const { rows: indexes } = await database.query(`SELECT FROM pg_indexes WHERE schemaname = 'order_view'`)
+  assert.equal(indexes.length, 5)
 })

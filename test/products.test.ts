@@ -197,13 +197,20 @@ test('what a process changed and died before it could say, the next one says', a
 
 test('registration says its products again on a topic that has lost them, and what others left unsaid', async (t) => {
   const config = await testConfig(t)
-  const { database, sender } = await openWriter(t, config)
+  const writer = await openWriter(t, config)
+  const { database, sender } = writer
   await database.query(`INSERT INTO products VALUES ('a', 'A', 1, 'EUR', false, 1, 1), ('b', 'B', 1, 'EUR', false, 4, 3),
                                                     ('c', 'C', 1, 'EUR', false, 1, 1)`)
   const log = createLogger('test', config.log)
   const options = { config, database, sender, log, signal: new AbortController().signal }
   await registerAll(options, { products: [product('a')], customers: [] })
   assert.deepEqual([...(await readTopic(config)).keys()].sort(), ['a', 'b'])
+
+  // One that is there keeps its stock, also where it began with none.
+  await createProduct(writer, product('d', { stock: { quantity: 0, lowLevel: 0 } }))
+  await registerAll(options, { products: [product('d'), product('e')], customers: [] })
+  const received = async (sku: string) => (await findProduct(database, sku))!.stock.received
+  assert.deepEqual([await received('d'), await received('e')], [0, 100])
 })
 
 test('writers at once leave topic and table alike', async (t) => {
