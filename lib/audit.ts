@@ -23,10 +23,16 @@ import { AuditIntake } from './auditIntake.ts'
 import type { AuditReport } from './auditReport.ts'
 import { AuditRows } from './auditRows.ts'
 import { eventsOf } from './auditStages.ts'
-import { ConfigurationError, PipelineError, UnavailableError } from './errors.ts'
+import { PipelineError, UnavailableError } from './errors.ts'
 import { JUDGE_NAMES } from './judges.ts'
 import type { Logger } from './log.ts'
-import { type Bounds, type BoundsByPartition, fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
+import {
+  type Bounds,
+  type BoundsByPartition,
+  fetchBounds,
+  missingTopicsError,
+  type OffsetsByPartition,
+} from './topicBounds.ts'
 import { readTopics } from './topicReader.ts'
 import type { TopicTable } from './topics.ts'
 
@@ -119,10 +125,7 @@ async function fetchAllBounds(config: Config, log: Logger): Promise<BoundsByPart
       const { bounds } = await fetchBounds(kafka, names)
       for (const [topic, partitions] of bounds) all.set(topic, partitions)
     } catch (error) {
-      if ((error as { type?: unknown }).type !== 'UNKNOWN_TOPIC_OR_PARTITION')
-        throw new UnavailableError('Kafka', error)
-      const message = `${names.join(', ')}: not all of these topics exist, run ensureTopics() of kafkaConfig.ts (see README)`
-      throw new ConfigurationError(message, { cause: error })
+      throw missingTopicsError(error, names) ?? new UnavailableError('Kafka', error)
     }
   }
   return all

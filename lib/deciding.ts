@@ -1,5 +1,5 @@
 import { toDeadLetter } from './deadLetters.ts'
-import { describe, PipelineError, UnusableRecordError } from './errors.ts'
+import { canRetry, describe, UnusableRecordError } from './errors.ts'
 import type { Logger } from './log.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
 import {
@@ -117,7 +117,7 @@ export class Deciding<Event, State> {
         if (outcomes.length === records.length) return outcomes
         throw new Error(`handle answered ${outcomes.length} outcomes for ${records.length} records`)
       } catch (error) {
-        if (error instanceof PipelineError && error.canRetry) {
+        if (canRetry(error)) {
           counters.outage(describe(error))
         } else if (records.length === 1) {
           const [{ source }] = records as [InputRecord<Event>]

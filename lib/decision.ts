@@ -1,5 +1,6 @@
 import type { OrderValidated, Reason } from './events.ts'
 import type { Verdict } from './judges.ts'
+import { storableText } from './text.ts'
 
 /** What becomes of an order. `totalMinor` is what it was priced at. */
 export type Decision =
@@ -41,12 +42,7 @@ function reasonsOf(judge: string, { reasons, result }: Verdict): Reason[] {
 
 function bound(reasons: Reason[]): Reason[] {
   return reasons.slice(0, MAX_REASONS).map(({ code, message }) => ({
-    code: clean(code, MAX_CODE_LENGTH),
-    message: clean(message, MAX_MESSAGE_LENGTH),
+    code: storableText(code, MAX_CODE_LENGTH),
+    message: storableText(message, MAX_MESSAGE_LENGTH),
   }))
-}
-
-/** PostgreSQL takes no NUL, and the decision is stored. */
-function clean(text: string, length: number): string {
-  return text.replaceAll('\0', '').slice(0, length)
 }

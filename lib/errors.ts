@@ -39,6 +39,11 @@ export class UnusableRecordError extends PipelineError {
   readonly canRetry = false
 }
 
+/** Whether another try can help. */
+export function canRetry(error: unknown): boolean {
+  return error instanceof PipelineError && error.canRetry
+}
+
 /**
  * One sentence for an error of whatever kind. A refused connection to `localhost` is an AggregateError with
  * an empty message, one cause for each address: those are spelled out.

@@ -11,7 +11,7 @@ import { eventIdOf, type OrderCompleted, type OrderValidated } from './events.ts
 import { JUDGE_NAMES, JUDGES } from './judges.ts'
 import { OutcomeBook } from './outcomes.ts'
 import { causeOf, DeadLetter, type InputRecord, type Outcome, type Outgoing, publish } from './record.ts'
-import type { Topic, TopicTable } from './topics.ts'
+import { judgeTopics, type Topic, type TopicTable } from './topics.ts'
 import { type Joined, VerdictJoin } from './verdictJoin.ts'
 import type { Offsets, Work } from './work.ts'
 
@@ -54,10 +54,6 @@ export function inputWaves(topics: TopicTable): string[][] {
   return [judgeTopics(topics).map(({ name }) => name), [topics.ordersValidated.name]]
 }
 
-function judgeTopics(topics: TopicTable): Topic<FulfilmentEvent>[] {
-  return JUDGE_NAMES.map((name) => topics[`${name}Events`] as Topic<FulfilmentEvent>)
-}
-
 export function createFulfilment({
   topics,
   database,
@@ -65,7 +61,8 @@ export function createFulfilment({
   lookAtEnds,
 }: FulfilmentOptions): Omit<Work<FulfilmentEvent, State>, 'maxBatchRecords'> {
   const { ordersValidated, ordersCompleted } = topics
-  const judges = judgeTopics(topics)
+  // Each takes its own kind of event, and is only ever asked for what it has decoded itself.
+  const judges = judgeTopics(topics) as Topic<FulfilmentEvent>[]
   const judgeOf = new Map(judges.map(({ name }, index) => [name, index]))
 
   return {
@@ -216,7 +213,7 @@ export function createFulfilment({
         book.add(DECIDE, order, publish(ordersCompleted, event, noteOf(event)))
       }
       await book.save()
-      return orders.flatMap((order) => book.outcomeOf(DECIDE, order, ordersCompleted) as Outgoing[])
+      return orders.flatMap((order) => book.outcomeOf(DECIDE, order, ordersCompleted))
     })
   }
 }

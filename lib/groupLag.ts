@@ -1,7 +1,7 @@
 import type { Kafka } from 'kafkajs'
 import { JUDGE_NAMES, SETTLERS } from './judges.ts'
 import { fetchBounds } from './topicBounds.ts'
-import type { GroupName, TopicTable } from './topics.ts'
+import { type GroupName, judgeTopics, type TopicTable } from './topics.ts'
 
 /** A consumer group and the topics that it works through. */
 export interface WorkingGroup {
@@ -19,7 +19,7 @@ export function workingGroups(topicPrefix: string, topics: TopicTable): WorkingG
   return [
     group('validator', [ordersRaw]),
     ...JUDGE_NAMES.map((name) => group(name, [ordersValidated])),
-    group('fulfilment', [ordersValidated, ...JUDGE_NAMES.map((name) => topics[`${name}Events`])]),
+    group('fulfilment', [ordersValidated, ...judgeTopics(topics)]),
     ...SETTLERS.map((name) => group(name, [ordersCompleted])),
   ]
 }

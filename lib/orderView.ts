@@ -11,9 +11,8 @@ import type {
   OrderValidated,
   Reason,
 } from './events.ts'
-import { JUDGE_NAMES } from './judges.ts'
 import type { InputRecord } from './record.ts'
-import type { Topic, TopicTable } from './topics.ts'
+import { judgeTopics, type Topic, type TopicTable } from './topics.ts'
 
 /**
  * Where an order is, as a number that only ever grows:
@@ -66,12 +65,11 @@ export type ViewRecord = Pick<InputRecord<ViewEvent>, 'topic' | 'partition' | 'o
  * What the view reads. Not orders.raw: whatever is in there goes on to be validated or rejected, or is no order.
  */
 export function viewedTopics(topics: TopicTable): Topic<ViewEvent>[] {
-  const judges = JUDGE_NAMES.map((name) => topics[`${name}Events`])
   // Each takes its own kind of event, and is only ever asked for what it has decoded itself.
   return [
     topics.ordersValidated,
     topics.ordersRejected,
-    ...judges,
+    ...judgeTopics(topics),
     topics.ordersCompleted,
   ] as unknown as Topic<ViewEvent>[]
 }

@@ -1,5 +1,5 @@
 import { type Client, type Database, query } from './database.ts'
-import type { Outcome, Outgoing } from './record.ts'
+import type { Outgoing } from './record.ts'
 
 /** What was decided for one order: the event to publish, kept so that it can be published again as it was. */
 interface StoredOutcome {
@@ -115,7 +115,7 @@ export class OutcomeBook {
    *
    * @param topic where events of this operation go
    */
-  outcomeOf(operation: string, { source, event: { orderId } }: Cause, topic: { name: string }): Outcome {
+  outcomeOf(operation: string, { source, event: { orderId } }: Cause, topic: { name: string }): Outgoing[] {
     const key = keyOf(orderId, operation)
     const outcome = this.#outcomes.get(key)
     if (outcome?.source !== source) return []

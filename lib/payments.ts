@@ -20,9 +20,12 @@ import { formatMoney } from './money.ts'
 import type { Cause, OutcomeBook } from './outcomes.ts'
 import { type Outgoing, publish } from './record.ts'
 import { type DecisionRecord, SETTLE, type SettlerRecord, splitRecords, verdictCause } from './settling.ts'
+import { storableText } from './text.ts'
 import type { Topic } from './topics.ts'
 
 export const AUTHORISE = 'authorise'
+/** As long as the event takes it. */
+const MAX_REASON_LENGTH = 500
 
 /** A call that is to be made for a record. */
 export interface PlannedCall {
@@ -92,7 +95,7 @@ export function addAnswer(
   if (status === 'authorised') {
     add(AUTHORISE, cause, { type: 'PaymentProcessed', authorisationId: answer.authorisationId })
   } else if (status === 'declined') {
-    add(AUTHORISE, cause, { type: 'PaymentFailed', reason: clean(answer.reason) })
+    add(AUTHORISE, cause, { type: 'PaymentFailed', reason: storableText(answer.reason, MAX_REASON_LENGTH) })
   } else if (status === 'captured') {
     add(SETTLE, cause, { type: 'PaymentCaptured', authorisationId: answer.authorisationId })
   } else if (answer.authorisationId !== undefined) {
@@ -106,11 +109,6 @@ export function addAnswer(
       `the payment gateway voided ${payment.orderId} and knows of no authorisation: we have one`,
     )
   }
-}
-
-/** As long as an event takes it, and without what PostgreSQL does not take. */
-function clean(reason: string): string {
-  return reason.replaceAll('\0', '').slice(0, 500)
 }
 
 type Said =

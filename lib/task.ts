@@ -1,6 +1,6 @@
 import type { Batch, Consumer, Kafka } from 'kafkajs'
 import { Deciding, type Decision, toTransactionRecord, toTransactionRecords } from './deciding.ts'
-import { describe, PipelineError } from './errors.ts'
+import { canRetry, describe } from './errors.ts'
 import type { Logger } from './log.ts'
 import { passProbe } from './probes.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
@@ -286,7 +286,7 @@ export class Task<Event, State> {
       const outgoing = await work.overdue(this.state, this.#inputs.handled)
       return outgoing.map((one) => toTransactionRecord(one))
     } catch (error) {
-      if (!(error instanceof PipelineError && error.canRetry)) throw error
+      if (!canRetry(error)) throw error
       counters.outage(describe(error))
       return []
     }

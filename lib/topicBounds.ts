@@ -1,5 +1,6 @@
 import type { Kafka } from 'kafkajs'
 import { createCluster } from './clusterClient.ts'
+import { ConfigurationError } from './errors.ts'
 
 /** Where the log of a partition begins, and where it ends. */
 export interface Bounds {
@@ -11,6 +12,19 @@ export interface Bounds {
 /** By topic, then by partition. */
 export type OffsetsByPartition = ReadonlyMap<string, ReadonlyMap<number, number>>
 export type BoundsByPartition = ReadonlyMap<string, ReadonlyMap<number, Bounds>>
+
+/**
+ * What a person is told when {@link fetchBounds} failed because a topic does not exist; undefined when it failed for
+ * another reason.
+ */
+export function missingTopicsError(
+  error: unknown,
+  topics: readonly string[],
+): ConfigurationError | undefined {
+  if ((error as { type?: unknown }).type !== 'UNKNOWN_TOPIC_OR_PARTITION') return undefined
+  const message = `${topics.join(', ')}: not all of these topics exist, run ensureTopics() of kafkaConfig.ts (see README)`
+  return new ConfigurationError(message, { cause: error })
+}
 
 /**
  * The bounds of all partitions of these topics.

@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import type { Batch, Consumer, Kafka } from 'kafkajs'
 import { sleep, untilAborted, within } from './async.ts'
-import { ConfigurationError, describe, PipelineError } from './errors.ts'
+import { describe, PipelineError } from './errors.ts'
 import { requirePatchedKafkajs } from './kafkaPatchCheck.ts'
 import type { Logger } from './log.ts'
 import type { EmptyBatch, PartitionCursor, TopicRecord } from './partitionCursor.ts'
 import { deleteGroups } from './readerGroups.ts'
 import { type Loss, ReadProgress } from './readProgress.ts'
 import { RepeatedWarning } from './repeatedWarning.ts'
-import { fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
+import { fetchBounds, missingTopicsError, type OffsetsByPartition } from './topicBounds.ts'
 
 export type { TopicRecord } from './partitionCursor.ts'
 export type { OffsetsByPartition } from './topicBounds.ts'
@@ -252,10 +252,9 @@ class TopicReader {
       }
       for (const loss of this.#progress.compare(bounds)) this.#tellLoss(loss)
     } catch (error) {
-      const isMissing = (error as { type?: unknown }).type === 'UNKNOWN_TOPIC_OR_PARTITION'
-      if (!isMissing || this.#options.until === 'forever' || this.#progress.hasBegun) throw error
-      const message = `${topics.join(', ')}: not all of these topics exist, run ensureTopics() of kafkaConfig.ts (see README)`
-      throw new Fatal('', { cause: new ConfigurationError(message, { cause: error }) })
+      const missing = missingTopicsError(error, topics)
+      if (!missing || this.#options.until === 'forever' || this.#progress.hasBegun) throw error
+      throw new Fatal('', { cause: missing })
     }
     this.#lookWhetherCaughtUp()
   }

@@ -140,6 +140,11 @@ export function defineTopics(prefix: string) {
   }
 }
 
+/** The topics of the judges, in the order of their table. */
+export function judgeTopics(topics: TopicTable): JudgeTopics[keyof JudgeTopics][] {
+  return JUDGE_NAMES.map((name) => topics[`${name}Events`])
+}
+
 /** Every topic of the table, in one list. */
 export function listTopics({ deadLetters, retries, ...topics }: TopicTable): TopicSettings[] {
   return [...Object.values(topics), ...Object.values(deadLetters), ...Object.values(retries)]

@@ -1,25 +1,20 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { test } from 'node:test'
-import { startScript, stopScript } from '../lib/childProcesses.ts'
+import { runScript } from '../lib/childProcesses.ts'
 import type { FaultReport } from '../lib/faultReport.ts'
 
 const SECONDS = 60
 
 test('after a minute of faults each order has come to its ends exactly once', async (t) => {
-  const output: string[] = []
   const said: string[] = []
-  const child = startScript({
+  const { status, lines: output } = await runScript({
     script: 'tools/chaos.ts',
     // Less than the machine can do: the other tests run beside it.
     args: ['--seconds', String(SECONDS), '--faults', '20', '--seed', '4', '--rate', '100', '--json'],
     env: { ...process.env, LOG_LEVEL: 'warn' },
     print: (line) => said.push(line),
-    onOutput: (line) => output.push(line),
+    signal: t.signal,
   })
-  t.after(() => stopScript(child))
-  // Not 'exit', which can come before the last of what it has written.
-  const [status] = await once(child, 'close')
   const failure = `${said.slice(-30).join('\n')}\n${output.join('\n').slice(0, 5_000)}`
   assert.equal(status, 0, failure)
   const report = JSON.parse(output.join('')) as FaultReport

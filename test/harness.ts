@@ -8,6 +8,7 @@ import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { startScript, stopScript } from '../lib/childProcesses.ts'
@@ -89,6 +90,29 @@ export function runScript(
   env: Record<string, string>,
   args: string[] = [],
 ): RunningScript {
+  const running = startLogged(name, env, args)
+  t.after(() => stopScript(running.child))
+  return running
+}
+
+const STOP_AT_PROBE = fileURLToPath(new URL('fixtures/stopAtProbe.ts', import.meta.url))
+
+/** The same, but it can be told to stop itself at a probe; see test/fixtures/stopAtProbe.ts. It is woken up to be ended. */
+export function runStoppable(...[t, name, env, args]: Parameters<typeof runScript>): RunningScript {
+  const running = startLogged(name, env, args, [STOP_AT_PROBE])
+  t.after(async () => {
+    running.child.kill('SIGCONT')
+    await stopScript(running.child)
+  })
+  return running
+}
+
+function startLogged(
+  name: string,
+  env: Record<string, string>,
+  args: string[] = [],
+  preload: string[] = [],
+): RunningScript {
   const lines: string[] = []
   const print = (line: string) => {
     lines.push(line)
@@ -97,10 +121,10 @@ export function runScript(
   const child = startScript({
     script: `${name}.ts`,
     args,
+    preload,
     env: { ...process.env, ...env, LOG_LEVEL: 'info' },
     print,
   })
-  t.after(() => stopScript(child))
   return { child, lines }
 }
 

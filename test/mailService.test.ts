@@ -5,18 +5,16 @@ import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { type IHeaders, Partitioners } from 'kafkajs'
 import { pino } from 'pino'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
-import { ended, startScript, stopScript } from '../lib/childProcesses.ts'
+import { ended } from '../lib/childProcesses.ts'
 import { UnavailableError } from '../lib/errors.ts'
 import type { OrderCompleted } from '../lib/events.ts'
 import { openMailServer, openOutbox } from '../lib/mailSender.ts'
 import { STOPPED } from './fixtures/stopAtProbe.ts'
-import { readAll, runScript, testEnvironment, until } from './harness.ts'
+import { readAll, runScript, runStoppable, testEnvironment, until } from './harness.ts'
 
-const STOP_AT_PROBE = fileURLToPath(new URL('fixtures/stopAtProbe.ts', import.meta.url))
 const log = pino({ level: 'silent' })
 
 function decided(orderId: string, type: OrderCompleted['type'] = 'OrderConfirmed', email = 'a@example.org') {
@@ -56,14 +54,7 @@ async function readDeadLetters(config: Config): Promise<{ key: string; headers: 
 
 test('each confirmed order has one file, also when the service is killed before it has said so', async (t) => {
   const { environment, config, outbox, send } = await setUp(t)
-  const lines: string[] = []
-  const first = startScript({
-    script: 'mailService.ts',
-    preload: [STOP_AT_PROBE],
-    env: { ...process.env, ...environment, LOG_LEVEL: 'info' },
-    print: (line) => void lines.push(line),
-  })
-  t.after(() => stopScript(first))
+  const { child: first, lines } = runStoppable(t, 'mailService', environment)
   await until('it has its task', () => lines.some((line) => /has tasks/.test(line)))
   first.send({ stopAt: 'effects-done', passes: 1 })
   const ids = Array.from({ length: 50 }, (_, i) => `ord-${i}`)

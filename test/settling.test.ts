@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import { createKafka } from '../kafkaConfig.ts'
-import { ended, startScript, stopScript } from '../lib/childProcesses.ts'
+import { ended, stopScript } from '../lib/childProcesses.ts'
 import { STOPPED } from './fixtures/stopAtProbe.ts'
-import { type RunningScript, readAll, runScript, until } from './harness.ts'
+import { readAll, runScript, runStoppable, until } from './harness.ts'
 import { type PlacedOrder, type Said, type SettlingSetup, setUpSettling } from './settlingHarness.ts'
 
-const STOP_AT_PROBE = fileURLToPath(new URL('fixtures/stopAtProbe.ts', import.meta.url))
 const IN_STOCK = 20
 const BOTH = ['inventory', 'payment'] as const
 const log = pino({ level: 'silent' })
@@ -160,7 +158,7 @@ async function readAgain(t: TestContext, { config }: SettlingSetup): Promise<voi
 test('a void whose answer was not written down is asked for again by whoever comes next, and nothing is charged', async (t) => {
   const setup = await setUpSettling(t, IN_STOCK)
   const { announce, place, cancel, untilIdle, database } = setup
-  const service = startStoppable(t, setup)
+  const service = runStoppable(t, 'paymentService', setup.environment)
   await until('it has its task', () => service.lines.some((line) => /has tasks/.test(line)))
 
   // It stands still with the answer to its void, and a zombie writes down what it had authorised before.
@@ -209,18 +207,3 @@ test('a void whose answer was not written down is asked for again by whoever com
     ['killed:void', 'raced:authorise', 'raced:void'],
   )
 })
-
-function startStoppable(t: TestContext, { environment }: SettlingSetup): RunningScript {
-  const lines: string[] = []
-  const child = startScript({
-    script: 'paymentService.ts',
-    preload: [STOP_AT_PROBE],
-    env: { ...process.env, ...environment, LOG_LEVEL: 'info' },
-    print: (line) => void lines.push(line),
-  })
-  t.after(async () => {
-    child.kill('SIGCONT')
-    await stopScript(child)
-  })
-  return { child, lines }
-}

@@ -1,20 +1,17 @@
 import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { Partitioners } from 'kafkajs'
 import { pino } from 'pino'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
-import { startScript, stopScript } from '../lib/childProcesses.ts'
 import { type Database, migrateDatabase, openDatabase, query } from '../lib/database.ts'
 import type { OrderValidated } from '../lib/events.ts'
 import { startGateway } from '../lib/gatewayServer.ts'
 import { fetchLag, workingGroups } from '../lib/groupLag.ts'
 import type { TopicRecord } from '../lib/topicReader.ts'
 import { STOPPED, type StopOrder } from './fixtures/stopAtProbe.ts'
-import { type RunningScript, readAll, tasksOf, testEnvironment, until } from './harness.ts'
+import { type RunningScript, readAll, runStoppable, tasksOf, testEnvironment, until } from './harness.ts'
 import { assertEachOnce } from './processorHarness.ts'
 
-const STOP_AT_PROBE = fileURLToPath(new URL('fixtures/stopAtProbe.ts', import.meta.url))
 const PARTITIONS = [0, 1]
 const IN_STOCK = 1_000
 const log = pino({ level: 'silent' })
@@ -46,21 +43,8 @@ async function setUp(t: TestContext): Promise<Setup> {
 }
 
 /** With --verbose a service prints a line for each order, once that is committed. */
-function startInstance(t: TestContext, name: string, environment: Record<string, string>): RunningScript {
-  const lines: string[] = []
-  const child = startScript({
-    script: `${name}.ts`,
-    args: ['--verbose'],
-    preload: [STOP_AT_PROBE],
-    env: { ...process.env, ...environment, LOG_LEVEL: 'info' },
-    print: (line) => void lines.push(line),
-  })
-  t.after(async () => {
-    child.kill('SIGCONT')
-    await stopScript(child)
-  })
-  return { child, lines }
-}
+const startInstance = (t: TestContext, name: string, environment: Record<string, string>) =>
+  runStoppable(t, name, environment, ['--verbose'])
 
 /** The orders whose outcome it has published, by what it says of each. */
 const published = ({ lines }: RunningScript): string[] =>

@@ -1,23 +1,18 @@
 import assert from 'node:assert/strict'
-import { once } from 'node:events'
 import { rm } from 'node:fs/promises'
 import { test } from 'node:test'
-import { startScript, stopScript } from '../../lib/childProcesses.ts'
+import { runScript } from '../../lib/childProcesses.ts'
 import type { FaultReport } from '../../lib/faultReport.ts'
 
 test('services without guarantees do things twice under the same faults, and the fault run says so', async (t) => {
-  const output: string[] = []
   const said: string[] = []
-  const child = startScript({
+  const { status, lines: output } = await runScript({
     script: 'tools/chaos.ts',
     args: ['--naive', '--seconds', '45', '--faults', '12', '--rate', '60', '--seed', '4', '--json'],
     env: { ...process.env, LOG_LEVEL: 'warn' },
     print: (line) => said.push(line),
-    onOutput: (line) => output.push(line),
+    signal: t.signal,
   })
-  t.after(() => stopScript(child))
-  // Not when it has ended, but when all that it said has been read.
-  const [status] = await once(child, 'close')
   const failure = `${said.slice(-30).join('\n')}\n${output.join('\n').slice(0, 5_000)}`
   // 1 is also the status of a run that broke down: only the report tells.
   assert.equal(status, 1, failure)
