@@ -78,7 +78,7 @@ test('each instance has the whole catalogue and follows it; what is withdrawn is
   const read = async (topic: string) => (await readAll(config, [topic])).get(topic)!
   const untilSaid = async (topic: string, count: number) => {
     const hasAll = async () => (await read(topic)).length >= count
-    await until(`${count} records on ${topic}`, hasAll, 30_000, READ_ALL_POLL_MS)
+    await until(`${count} records on ${topic}`, hasAll, 60_000, READ_ALL_POLL_MS)
     return read(topic)
   }
 

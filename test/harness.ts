@@ -16,6 +16,7 @@ import { ConfigurationError } from '../lib/errors.ts'
 import { createLogger } from '../lib/log.ts'
 import { type Answering, FIRST_TIER, Tally } from '../lib/tally.ts'
 import { readTopics, type TopicRecord } from '../lib/topicReader.ts'
+import { AWAKE, LISTENING, type StopOrder } from './fixtures/stopAtProbe.ts'
 
 /** The environment of a test's own: topics by prefix, a database by name, any free ports, few partitions. */
 export async function testEnvironment(
@@ -63,18 +64,31 @@ export async function testConfig(t: TestContext, settings: Record<string, string
   return config
 }
 
-/** Waits until something is so. @throws after the deadline, with what it waited for */
+/** What runs at present, and how much of what each said last a failure tells. */
+const runningScripts = new Map<string, RunningScript>()
+const LAST_LINES = 8
+
+/** Waits until something is so. @throws after the deadline, with what it waited for and what the scripts said last */
 export async function until(
   what: string,
   isSo: () => boolean | Promise<boolean>,
-  deadlineMs = 30_000,
+  deadlineMs = 60_000,
   pollMs = 20,
 ): Promise<void> {
   const endMs = Date.now() + deadlineMs
   while (!(await isSo())) {
-    if (Date.now() > endMs) throw new Error(`not within ${deadlineMs} ms: ${what}`)
+    if (Date.now() > endMs) throw new Error(`not within ${deadlineMs} ms: ${what}${lastWords()}`)
     await new Promise((resolve) => setTimeout(resolve, pollMs))
   }
+}
+
+function lastWords(): string {
+  const said = [...runningScripts].map(([name, { child, lines }]) => {
+    const state = child.exitCode ?? child.signalCode
+    const heading = state === null ? name : `${name}, ended with ${state}`
+    return [`\n${heading}:`, ...lines.slice(-LAST_LINES)].join('\n    ')
+  })
+  return said.join('')
 }
 
 export interface RunningScript {
@@ -107,6 +121,22 @@ export function runStoppable(...[t, name, env, args]: Parameters<typeof runScrip
   return running
 }
 
+/** Tells a script of {@link runStoppable} where to stop itself, and waits until it has heard. */
+export async function orderStop({ child, lines }: RunningScript, order: StopOrder): Promise<void> {
+  const heard = () => lines.filter((line) => line === LISTENING).length
+  const before = heard()
+  child.send(order)
+  await until('it has heard where to stop', () => heard() > before)
+}
+
+/** Wakes up one that has stopped itself. Once can be too early: it says so before it stands still. */
+export async function wakeUp({ child, lines }: RunningScript): Promise<void> {
+  await until('it is awake', () => {
+    child.kill('SIGCONT')
+    return lines.includes(AWAKE)
+  })
+}
+
 function startLogged(
   name: string,
   env: Record<string, string>,
@@ -125,7 +155,9 @@ function startLogged(
     env: { ...process.env, ...env, LOG_LEVEL: 'info' },
     print,
   })
-  return { child, lines }
+  const running = { child, lines }
+  runningScripts.set(`${name} ${child.pid}`, running)
+  return running
 }
 
 /** The tasks that a service had when it last heard from its group. */

@@ -13,7 +13,7 @@ import { UnavailableError } from '../lib/errors.ts'
 import type { OrderCompleted } from '../lib/events.ts'
 import { openMailServer, openOutbox } from '../lib/mailSender.ts'
 import { STOPPED } from './fixtures/stopAtProbe.ts'
-import { readAll, runScript, runStoppable, testEnvironment, until } from './harness.ts'
+import { orderStop, readAll, runScript, runStoppable, testEnvironment, until } from './harness.ts'
 
 const log = pino({ level: 'silent' })
 
@@ -54,9 +54,10 @@ async function readDeadLetters(config: Config): Promise<{ key: string; headers: 
 
 test('each confirmed order has one file, also when the service is killed before it has said so', async (t) => {
   const { environment, config, outbox, send } = await setUp(t)
-  const { child: first, lines } = runStoppable(t, 'mailService', environment)
+  const service = runStoppable(t, 'mailService', environment)
+  const { child: first, lines } = service
   await until('it has its task', () => lines.some((line) => /has tasks/.test(line)))
-  first.send({ stopAt: 'effects-done', passes: 1 })
+  await orderStop(service, { stopAt: 'effects-done', passes: 1 })
   const ids = Array.from({ length: 50 }, (_, i) => `ord-${i}`)
   await send([...ids.map((id) => decided(id)), decided('cancelled', 'OrderCancelled')])
   await until('it has stopped itself, with mails written', () => lines.includes(STOPPED))

@@ -256,7 +256,7 @@ test('a rebuild beside a running view loses nothing, mends what was wrong, and g
   while (!isOver) await sayMore()
   await over
   await sayMore()
-  await until('all is in the view', async () => (await countEvents(database)) === eventsIn(said), 30_000)
+  await until('all is in the view', async () => (await countEvents(database)) === eventsIn(said))
   const after = await dump(database)
   assert.equal(after.orders.length, said)
   const isOld = ({ order_id }: { order_id?: string }) => Number(order_id!.slice(4)) < OLD

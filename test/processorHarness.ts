@@ -206,7 +206,7 @@ export async function readAll(group: TestGroup, ...topics: TopicSettings[]): Pro
 }
 
 /** Waits until the group has committed all of its inputs to their ends, control records included. */
-export async function untilDrained(group: TestGroup, deadlineMs = 30_000): Promise<void> {
+export async function untilDrained(group: TestGroup, deadlineMs = 60_000): Promise<void> {
   await withAdmin(group, (admin) =>
     until(
       `lag 0 of ${group.name}`,

@@ -62,7 +62,7 @@ test('one of two instances of each service is killed: its partitions are worked 
       firsts = (await readTimes(output, lost)).map(firstSince)
       return firsts.every((first) => first !== undefined)
     }
-    await until(`${name} publishes in partitions ${lost} again`, isBack, 30_000, READ_ALL_POLL_MS)
+    await until(`${name} publishes in partitions ${lost} again`, isBack, 60_000, READ_ALL_POLL_MS)
     const recoveredMs = firsts.map((first) => first! - killedMs)
     t.diagnostic(`${name}: partitions ${lost.join(' and ')} again after ${recoveredMs.join(' and ')} ms`)
     assert.ok(Math.max(...recoveredMs) < RECOVERED_WITHIN_MS, `${name} after ${recoveredMs.join(', ')} ms`)

@@ -4,7 +4,7 @@ import { pino } from 'pino'
 import { createKafka } from '../kafkaConfig.ts'
 import { ended, stopScript } from '../lib/childProcesses.ts'
 import { STOPPED } from './fixtures/stopAtProbe.ts'
-import { readAll, runScript, runStoppable, until } from './harness.ts'
+import { orderStop, readAll, runScript, runStoppable, until, wakeUp } from './harness.ts'
 import { type PlacedOrder, type Said, type SettlingSetup, setUpSettling } from './settlingHarness.ts'
 
 const IN_STOCK = 20
@@ -164,7 +164,7 @@ test('a void whose answer was not written down is asked for again by whoever com
   // It stands still with the answer to its void, and a zombie writes down what it had authorised before.
   const raced = announce('raced')
   const authorisationId = await authoriseLikeAZombie(setup, raced)
-  service.child.send({ stopAt: 'charged', passes: 1 })
+  await orderStop(service, { stopAt: 'charged', passes: 1 })
   await cancel(raced)
   await until('it has stopped itself', () => service.lines.includes(STOPPED))
   const { orderId, total: amount, currency, occurredAt } = raced.order
@@ -174,7 +174,7 @@ test('a void whose answer was not written down is asked for again by whoever com
     `INSERT INTO payment_outcomes (order_id, operation, source, event, note) VALUES ($1, 'authorise', $2, $3, '')`,
     [orderId, raced.source, JSON.stringify(stored)],
   )
-  service.child.kill('SIGCONT')
+  await wakeUp(service)
   await place(raced)
   await untilIdle('payment')
   assert.deepEqual(
@@ -188,7 +188,7 @@ test('a void whose answer was not written down is asked for again by whoever com
   // It is killed at the same place.
   const killed = announce('killed')
   service.lines.splice(0)
-  service.child.send({ stopAt: 'charged', passes: 1 })
+  await orderStop(service, { stopAt: 'charged', passes: 1 })
   await cancel(killed)
   await until('it has stopped itself', () => service.lines.includes(STOPPED))
   service.child.kill('SIGKILL')

@@ -110,7 +110,7 @@ export async function setUpSettling(t: TestContext, stock: number): Promise<Sett
               topics: [ordersValidated.name, ordersCompleted.name],
             })),
           )) === 0,
-        30_000,
+        60_000,
         READ_ALL_POLL_MS,
       ),
     inventoryEvents: () => read(inventoryEvents),

@@ -94,7 +94,7 @@ async function untilEnded(config: Config, records: number): Promise<void> {
       const found = await readAll(config, topics)
       return [...found.values()].reduce((sum, { length }) => sum + length, 0) >= records
     },
-    30_000,
+    60_000,
     READ_ALL_POLL_MS,
   )
 }

@@ -9,7 +9,16 @@ import { startGateway } from '../lib/gatewayServer.ts'
 import { fetchLag, workingGroups } from '../lib/groupLag.ts'
 import type { TopicRecord } from '../lib/topicReader.ts'
 import { STOPPED, type StopOrder } from './fixtures/stopAtProbe.ts'
-import { type RunningScript, readAll, runStoppable, tasksOf, testEnvironment, until } from './harness.ts'
+import {
+  orderStop,
+  type RunningScript,
+  readAll,
+  runStoppable,
+  tasksOf,
+  testEnvironment,
+  until,
+  wakeUp,
+} from './harness.ts'
 import { assertEachOnce } from './processorHarness.ts'
 
 const PARTITIONS = [0, 1]
@@ -111,7 +120,7 @@ async function wakeUpLate(
   await until('each has a task', isShared)
   const [lost] = tasksOf(zombie)
 
-  zombie.child.send(stop)
+  await orderStop(zombie, stop)
   const inHand = await place('before', 40)
   await until('it has stopped itself with a batch in hand', () => zombie.lines.includes(STOPPED))
   const sleptOver = await place('asleep', 20)
@@ -121,7 +130,7 @@ async function wakeUpLate(
     return [...inHand, ...sleptOver].every((id) => done.has(id))
   }
   await until('and has published all that there is', isDoneByOther)
-  zombie.child.kill('SIGCONT')
+  await wakeUp(zombie)
   await place('awake', 20)
   await until('it is a member again', isShared)
   await place('after', 20)
