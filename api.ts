@@ -20,6 +20,7 @@ import { describe } from './lib/errors.ts'
 import { IdempotencyStore } from './lib/idempotency.ts'
 import { OrderSender } from './lib/orderSender.ts'
 import { ProductPublisher } from './lib/productPublisher.ts'
+import { createSealer } from './lib/sealing.ts'
 import { runMain, type Service } from './lib/service.ts'
 import packageJson from './package.json' with { type: 'json' }
 
@@ -81,6 +82,7 @@ function openSender({ config, log, onClose }: Service): ApiSender {
   const sender = new ApiSender({
     createKafka: () => createKafka(config, 'api', log, kafkaLimits(SEND_WITHIN_MS)),
     topic: config.topics.ordersRaw.name,
+    seal: createSealer({ topics: config.topics, keys: config.keys, sender: 'api' }),
     timeoutMs: SEND_WITHIN_MS,
     log,
     // Not that of the service: what is under way when it comes is still sent.

@@ -9,10 +9,11 @@ import { fileURLToPath } from 'node:url'
 import { parse as parseDotenv } from 'dotenv'
 import { Kafka, type KafkaConfig, logLevel, type SASLOptions } from 'kafkajs'
 import { ConfigurationError } from './lib/errors.ts'
+import { createKeyFile, KeyRing } from './lib/keyRing.ts'
 import { createLogger, kafkaLogCreator, type Logger, type LogOptions } from './lib/log.ts'
 import { MINOR_UNIT_DIGITS, parseDecimal } from './lib/money.ts'
 import { reconcileTopics, type TopicReport } from './lib/topicAdmin.ts'
-import { defineTopics, type TopicTable } from './lib/topics.ts'
+import { defineTopics, orderTopics, requestTopics, type TopicTable } from './lib/topics.ts'
 
 export type Environment = Record<string, string | undefined>
 
@@ -26,6 +27,8 @@ export interface Config {
   }
   topicPrefix: string
   topics: TopicTable
+  /** What sealed topics are sealed with and opened by; undefined when none is sealed. */
+  keys: KeyRing | undefined
   partitions: number
   replicationFactor: number
   minInsyncReplicas: number
@@ -47,6 +50,11 @@ export interface Config {
   /** `tokens` empty: writes are open to whoever reaches the address. */
   api: { host: string; port: number; tokens: string[]; maxBodyBytes: number; maxRequestsPerSecond: number }
   analytics: { graceMs: number; windowMs: number }
+  commandCenter: { commitIntervalMs: number }
+  metadataLog: {
+    store: 'postgres' | 'cassandra'
+    cassandra: { contactPoints: string[]; dataCenter: string; keyspace: string }
+  }
   healthPort: number
   log: LogOptions
 }
@@ -58,6 +66,18 @@ export const ENV_FILE = process.env.ENV_FILE ?? fileURLToPath(new URL('.env', im
 export function readEnvironment(file = ENV_FILE, exported: Environment = process.env): Environment {
   const fromFile = existsSync(file) ? parseDotenv(readFileSync(file)) : {}
   return { ...fromFile, ...exported }
+}
+
+/** The keys that `npm start` makes when sealed topics are asked for and there are none, for everything on this machine. */
+const OWN_KEYS_FILE = fileURLToPath(new URL('.data/encryption-keys.json', import.meta.url))
+
+/** Makes keys for this machine, one for each worker, when some are needed and none are given. @returns where, if so */
+export function createMissingKeys(env: Environment = readEnvironment()): string | undefined {
+  const isNeeded = env.ROUTING?.trim() === 'command-center' || readSealedTopics(env).length > 0
+  if (!isNeeded || env.ENCRYPTION_KEYS_FILE?.trim() || env.ENCRYPTION_KEY?.trim()) return undefined
+  const topics = defineTopics('')
+  const workers = [...orderTopics(topics), ...requestTopics(topics)].map(({ address }) => address)
+  return createKeyFile(OWN_KEYS_FILE, workers) ? OWN_KEYS_FILE : undefined
 }
 
 let loaded: Config | undefined
@@ -97,12 +117,14 @@ export function parseConfig(env: Environment): Config {
     return value
   }
 
-  const brokers = text('KAFKA_BROKERS', 'localhost:9092')
-    .split(',')
-    .map((broker) => broker.trim())
-  if (!brokers.every((broker) => /^[^:\s/]+:\d{1,5}$/.test(broker))) {
-    refuse('KAFKA_BROKERS', 'it takes host:port, several separated by commas')
+  const readHosts = (name: string, fallback: string) => {
+    const hosts = text(name, fallback)
+      .split(',')
+      .map((host) => host.trim())
+    if (hosts.every((host) => /^[^:\s/]+:\d{1,5}$/.test(host))) return hosts
+    return refuse(name, 'it takes host:port, several separated by commas')
   }
+  const brokers = readHosts('KAFKA_BROKERS', 'localhost:9092')
   const replicationFactor = number('REPLICATION_FACTOR', 1, 1, 10)
   const minInsyncReplicas = number('MIN_INSYNC_REPLICAS', replicationFactor > 2 ? 2 : 1, 1, 10)
   if (minInsyncReplicas > replicationFactor) {
@@ -115,6 +137,10 @@ export function parseConfig(env: Environment): Config {
     'it takes letters, digits and . _ -',
   )
 
+  const isRouted = oneOf('ROUTING', 'direct', ['direct', 'command-center']) === 'command-center'
+  const sealedTopics = readSealedTopics(env)
+  const keys = isRouted || sealedTopics.length > 0 ? readKeys(env) : undefined
+
   return {
     kafka: {
       brokers,
@@ -124,7 +150,8 @@ export function parseConfig(env: Environment): Config {
       commitIntervalMs: number('COMMIT_INTERVAL_MS', 50, 0, 5_000),
     },
     topicPrefix,
-    topics: defineTopics(topicPrefix),
+    topics: defineTopics(topicPrefix, { isRouted, sealedTopics, keys }),
+    keys,
     partitions: number('PARTITIONS', 6, 1, 1_000),
     replicationFactor,
     minInsyncReplicas,
@@ -172,6 +199,20 @@ export function parseConfig(env: Environment): Config {
       graceMs: number('ANALYTICS_GRACE_SECONDS', 60, 0, 86_400) * 1_000,
       windowMs: number('ANALYTICS_WINDOW_MINUTES', 60, 1, 1_440) * 60_000,
     },
+    commandCenter: { commitIntervalMs: number('COMMAND_CENTER_COMMIT_INTERVAL_MS', 10, 0, 5_000) },
+    metadataLog: {
+      store: oneOf('METADATA_STORE', 'postgres', ['postgres', 'cassandra']),
+      cassandra: {
+        contactPoints: readHosts('CASSANDRA_CONTACT_POINTS', '127.0.0.1:9042'),
+        dataCenter: text('CASSANDRA_DATA_CENTER', 'datacenter1'),
+        keyspace: matching(
+          'CASSANDRA_KEYSPACE',
+          'order_pipeline',
+          /^[a-z][a-z0-9_]{0,47}$/,
+          'it takes a name in lower case',
+        ),
+      },
+    },
     healthPort: number('HEALTH_PORT', 9_464, 0, 65_535),
     log: {
       level: oneOf('LOG_LEVEL', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'silent']),
@@ -215,6 +256,31 @@ function readTokens(env: Environment): string[] {
   if (given.every((token) => /^[A-Za-z0-9._~+/=-]{16,}$/.test(token))) return given
   throw new ConfigurationError(
     'API_TOKENS is not usable: it takes tokens of 16 or more letters, digits and . _ ~ + / = -, separated by commas',
+  )
+}
+
+/** The topics that can be sealed are those of orders. */
+function readSealedTopics(env: Environment): string[] {
+  const known = orderTopics(defineTopics('')).map(({ name }) => name)
+  const names = (env.SEALED_TOPICS ?? '').split(',').map((name) => name.trim())
+  const given = names.filter((name) => name !== '')
+  if (given.includes('all')) return known
+  const unknown = given.filter((name) => !known.includes(name))
+  if (unknown.length === 0) return given
+  throw new ConfigurationError(
+    `SEALED_TOPICS=${unknown.join(',')} is not usable: it takes all, or some of ${known.join(', ')}`,
+  )
+}
+
+/** @throws ConfigurationError without the keys: they are secrets */
+function readKeys(env: Environment): KeyRing {
+  const file = env.ENCRYPTION_KEYS_FILE?.trim()
+  if (file) return KeyRing.fromFile(file)
+  const key = env.ENCRYPTION_KEY?.trim()
+  if (key) return KeyRing.fromKey(key)
+  if (existsSync(OWN_KEYS_FILE)) return KeyRing.fromFile(OWN_KEYS_FILE)
+  throw new ConfigurationError(
+    'sealed topics need a key: set ENCRYPTION_KEY to what `openssl rand -base64 32` prints, or ENCRYPTION_KEYS_FILE',
   )
 }
 

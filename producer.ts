@@ -26,6 +26,7 @@ import { PlacedCounts, placeHistory, placeSimulated } from './lib/placing.ts'
 import { PRODUCER_FLAGS, type ProducerPlan, readPlan } from './lib/producerFlags.ts'
 import { formatDuration, Progress } from './lib/progress.ts'
 import { type Catalogue, registerAll } from './lib/registration.ts'
+import { createSealer } from './lib/sealing.ts'
 import { runMain, type Service } from './lib/service.ts'
 import { createSimulator } from './lib/simulator.ts'
 import { formatCount } from './lib/text.ts'
@@ -46,10 +47,12 @@ await runMain(
   async (service, flags) => {
     const plan = readPlan(flags)
     const { config, log, signal } = service
+    const { ordersRaw, products, inbox, isRouted } = config.topics
     const sender = new OrderSender({
       createKafka: () => createKafka(config, 'producer', log),
       brokers: config.kafka.brokers,
-      topics: [config.topics.ordersRaw.name, config.topics.products.name],
+      topics: [ordersRaw, products, ...(isRouted ? [inbox] : [])].map(({ name }) => name),
+      seal: createSealer({ topics: config.topics, keys: config.keys, sender: 'producer' }),
       log,
       signal,
     })

@@ -10,6 +10,7 @@
  *   --json       the last line on standard output is the summary as one JSON object
  *   --verbose    also what the services say while all is well
  */
+import { createMissingKeys } from './kafkaConfig.ts'
 import { ConfigurationError } from './lib/errors.ts'
 import { PipelineRun, type RunOptions } from './lib/pipelineRun.ts'
 import { runMain } from './lib/service.ts'
@@ -22,6 +23,9 @@ const flags = {
   verbose: { type: 'boolean' },
   help: { type: 'boolean' },
 } as const
+
+const keysFile = createMissingKeys()
+if (keysFile) console.error(`made a key for each worker in ${keysFile}`)
 
 await runMain(
   'start',

@@ -27,11 +27,22 @@ const LOOK_AGAIN_MS = 100
 export async function wasPlaced(options: PlacedOrdersOptions, orderId: string): Promise<boolean> {
   const { database, topicPrefix, topics, withinMs } = options
   if (await isViewed(database, orderId)) return true
-  const { ordersRaw, ordersValidated, ordersRejected } = topics
+  const { ordersRaw, ordersValidated, ordersRejected, inbox, isRouted } = topics
   const deadlineMs = Date.now() + withinMs
-  await untilPast(options, { group: `${topicPrefix}validator`, topics: [ordersRaw.name] }, deadlineMs)
-  const view = { group: `${topicPrefix}order-view`, topics: [ordersValidated.name, ordersRejected.name] }
-  await untilPast(options, view, deadlineMs)
+  const router = isRouted ? [{ group: 'command-center', topics: [inbox] }] : []
+  const way = [
+    ...router,
+    { group: 'validator', topics: [ordersRaw] },
+    ...router,
+    { group: 'order-view', topics: [ordersValidated, ordersRejected] },
+  ]
+  for (const { group, topics } of way) {
+    await untilPast(
+      options,
+      { group: topicPrefix + group, topics: topics.map(({ name }) => name) },
+      deadlineMs,
+    )
+  }
   return isViewed(database, orderId)
 }
 

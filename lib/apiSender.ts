@@ -3,11 +3,14 @@ import { sleep } from './async.ts'
 import { describe, UnavailableError } from './errors.ts'
 import type { Logger } from './log.ts'
 import { RepeatedWarning } from './repeatedWarning.ts'
+import type { Sealer } from './sealing.ts'
 
 export interface ApiSenderOptions {
   /** A client of its own with {@link kafkaLimits}; asked again after each failure: kafkajs keeps a broken one broken. */
   createKafka: () => Kafka
   topic: string
+  /** Seals what is sent, where that is asked for. */
+  seal?: Sealer
   /** How long Kafka may take to acknowledge. */
   timeoutMs: number
   log: Logger
@@ -71,9 +74,13 @@ export class ApiSender {
   async send(records: readonly { key: string; value: Buffer }[]): Promise<void> {
     const producer = this.#producer
     if (!producer) throw new UnavailableError('Kafka', new Error('it is being looked for'))
-    const { topic, timeoutMs } = this.#options
+    const { topic, seal = (record) => record, timeoutMs } = this.#options
     try {
-      await withTimeout(timeoutMs, producer.send({ topic, messages: [...records], acks: -1 }))
+      const sealed = records.map((record) => seal({ topic, ...record }))
+      await withTimeout(
+        timeoutMs,
+        producer.send({ topic: sealed[0]?.topic ?? topic, messages: sealed, acks: -1 }),
+      )
     } catch (error) {
       this.#drop(producer)
       this.open()

@@ -1,8 +1,8 @@
 /** The topics and their events as an AsyncAPI 3.0 document, made of the same tables and schemas that the code runs on. */
 import type { TSchema } from 'typebox'
 import { OrderCompleted, OrderPlaced, OrderRejected, OrderValidated, ProductEvent } from './events.ts'
-import { JUDGE_NAMES, JUDGES, type JudgeName } from './judges.ts'
-import { GROUPS, type TopicSettings, type TopicTable } from './topics.ts'
+import { JUDGE_NAMES, JUDGES } from './judges.ts'
+import { groupsOf, type TopicSettings, type TopicTable } from './topics.ts'
 
 export interface AsyncApiOptions {
   topics: TopicTable
@@ -12,15 +12,13 @@ export interface AsyncApiOptions {
   replicationFactor: number
 }
 
-type EventTopicName = Exclude<keyof TopicTable, 'deadLetters' | 'retries'>
-
-const SCHEMAS: Record<Exclude<EventTopicName, `${JudgeName}Events`>, TSchema> = {
+const SCHEMAS = {
   products: ProductEvent,
   ordersRaw: OrderPlaced,
   ordersValidated: OrderValidated,
   ordersRejected: OrderRejected,
   ordersCompleted: OrderCompleted,
-}
+} as const satisfies Partial<Record<keyof TopicTable, TSchema>>
 
 const DESCRIPTIONS: Readonly<Record<string, string>> = {
   products:
@@ -74,7 +72,7 @@ export function buildAsyncApi(options: AsyncApiOptions) {
     payload: { description: 'whatever bytes there were' },
     bindings: { kafka: { bindingVersion: '0.5.0' } },
   }
-  for (const group of GROUPS) {
+  for (const group of groupsOf(topics)) {
     const raw = (settings: TopicSettings, description: string) =>
       describeChannel(settings, ['anyRecord'], description, options)
     channels[`${group}.deadLetters`] = raw(

@@ -19,11 +19,13 @@ import { askAnalytics } from './auditAnalytics.ts'
 import { AuditBook, auditedTopics } from './auditBook.ts'
 import { judge } from './auditChecks.ts'
 import { DatabaseSnapshot } from './auditDatabase.ts'
+import type { HopRows } from './auditHops.ts'
 import { AuditIntake } from './auditIntake.ts'
 import type { AuditReport } from './auditReport.ts'
 import { AuditRows } from './auditRows.ts'
 import { eventsOf } from './auditStages.ts'
 import { PipelineError, UnavailableError } from './errors.ts'
+import { openHopStore } from './hopStore.ts'
 import { JUDGE_NAMES } from './judges.ts'
 import type { Logger } from './log.ts'
 import {
@@ -34,7 +36,7 @@ import {
   type OffsetsByPartition,
 } from './topicBounds.ts'
 import { readTopics } from './topicReader.ts'
-import type { TopicTable } from './topics.ts'
+import { groupsOf, requestTopics, type TopicTable } from './topics.ts'
 
 export interface AuditOptions {
   /** Nothing is under way any more: what is missing is lost, and analytics is asked for its sums. */
@@ -58,12 +60,15 @@ const STALL_MS = 60_000
 
 /** In which order the ends of topics are looked at: answers before causes, and redrives after both. */
 export const WAVES: ((topics: TopicTable) => { name: string }[])[] = [
-  ({ deadLetters }) => Object.values(deadLetters),
+  (topics) => groupsOf(topics).map((group) => topics.deadLetters[group]),
   (topics) => JUDGE_NAMES.map((judge) => topics[eventsOf(judge)]),
   ({ ordersCompleted }) => [ordersCompleted],
   ({ ordersValidated, ordersRejected }) => [ordersValidated, ordersRejected],
-  ({ retries }) => Object.values(retries),
+  (topics) => groupsOf(topics).map((group) => topics.retries[group]),
   ({ ordersRaw, products }) => [ordersRaw, products],
+  // What is forwarded follows from what lies here.
+  (topics) => (topics.isRouted ? [...requestTopics(topics), topics.hops] : []),
+  ({ inbox, isRouted }) => (isRouted ? [inbox] : []),
 ]
 
 /**
@@ -95,11 +100,13 @@ export async function audit(config: Config, options: AuditOptions): Promise<Audi
     goOn()
     await snapshot.lookAgain(rows, goOn)
     const revenue = isDrained ? await askAnalytics(environment, signal) : undefined
+    const hopRows = isDrained && config.topics.isRouted ? await countHopRows(config, options) : undefined
     goOn()
     const { checks, totals } = judge(book, rows, {
       isDrained,
       dedupe: config.dedupe,
       ...(revenue && { revenue }),
+      ...(hopRows && { hopRows }),
     })
     return {
       ok: checks.every(({ ok }) => ok),
@@ -116,11 +123,21 @@ export async function audit(config: Config, options: AuditOptions): Promise<Audi
   }
 }
 
+async function countHopRows(config: Config, { log, signal }: AuditOptions): Promise<HopRows> {
+  const store = await openHopStore(config, log, signal)
+  try {
+    return await store.count()
+  } finally {
+    await store.close()
+  }
+}
+
 async function fetchAllBounds(config: Config, log: Logger): Promise<BoundsByPartition> {
   const kafka = createKafka(config, 'audit', log)
   const all = new Map<string, ReadonlyMap<number, Bounds>>()
   for (const wave of WAVES) {
     const names = wave(config.topics).map(({ name }) => name)
+    if (names.length === 0) continue
     try {
       const { bounds } = await fetchBounds(kafka, names)
       for (const [topic, partitions] of bounds) all.set(topic, partitions)

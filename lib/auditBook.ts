@@ -1,14 +1,15 @@
 import type { Amounts } from './amounts.ts'
 import { DeadLetterBooks } from './auditDeadLetters.ts'
+import { HopBooks } from './auditHops.ts'
 import { OrderTable } from './auditOrders.ts'
 import { Places, Positions } from './auditPositions.ts'
 import { Finding } from './auditReport.ts'
 import { Stage } from './auditStage.ts'
-import { type OrderTopic, STAGES, type StageDefinition } from './auditStages.ts'
+import { type OrderTopic, type StageDefinition, stagesOf } from './auditStages.ts'
 import { StockBooks } from './auditStock.ts'
 import { VerdictTable } from './auditVerdicts.ts'
 import type { BoundsByPartition } from './topicBounds.ts'
-import { GROUPS, type GroupName, listTopics, type TopicTable } from './topics.ts'
+import { type GroupName, groupsOf, listTopics, type TopicTable } from './topics.ts'
 
 /**
  * What the topics and the rows say, kept in columns of numbers, so that millions of records take little memory.
@@ -42,6 +43,8 @@ export class AuditBook {
   readonly rawCell: Int32Array
   readonly verdicts: VerdictTable
   readonly deadLetters: ReadonlyMap<GroupName, DeadLetterBooks>
+  /** Of the Command Center, where orders are routed. */
+  readonly hops: HopBooks | undefined
   readonly recordsByTopic = new Map<string, number>()
   readonly sums = {
     validated: new Map() as Amounts,
@@ -84,9 +87,10 @@ export class AuditBook {
     this.lines = new Uint32Array(this.validated.size)
     this.rawCell = new Int32Array(this.validated.size)
     this.verdicts = new VerdictTable(this.validated.size)
-    this.stages = STAGES.map((definition) => this.#createStage(definition))
+    this.stages = stagesOf(topics).map((definition) => this.#createStage(definition))
+    if (topics.isRouted) this.hops = new HopBooks(this.stageOf('command-center', 'inbox'), new Set(names))
     this.deadLetters = new Map(
-      GROUPS.map((group) => {
+      groupsOf(topics).map((group) => {
         const stages = this.stages.filter(({ definition }) => definition.group === group)
         return [group, new DeadLetterBooks(this.positionsOf(topics.deadLetters[group].name), stages)]
       }),

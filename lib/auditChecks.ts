@@ -3,6 +3,7 @@ import { checksOfAmounts } from './auditAmountChecks.ts'
 import type { Revenue } from './auditAnalytics.ts'
 import type { AuditBook } from './auditBook.ts'
 import { checksOfDecisions } from './auditDecisionChecks.ts'
+import type { HopRows } from './auditHops.ts'
 import { checksOfMoney } from './auditMoneyChecks.ts'
 import { checksOfEvents, OrderCheckContext } from './auditOrderChecks.ts'
 import { OrderFlag } from './auditOrders.ts'
@@ -30,11 +31,13 @@ export interface JudgeOptions {
   dedupe: DedupeBounds
   /** What analytics reports; without it that is not checked. */
   revenue?: Revenue
+  /** What the store of the metadata log holds; without it that is not checked. */
+  hopRows?: HopRows
 }
 
 /** Judges what was taken into the books, when all has been. */
 export function judge(book: AuditBook, rows: AuditRows, options: JudgeOptions): Judgement {
-  const { isDrained, dedupe, revenue } = options
+  const { isDrained, dedupe, revenue, hopRows } = options
   book.settleDeadLetters()
   const standing: Standing = { isDrained, underWayWithoutOrder: 0, deadLettersOpen: 0 }
   const context = new OrderCheckContext(book, standing)
@@ -54,6 +57,7 @@ export function judge(book: AuditBook, rows: AuditRows, options: JudgeOptions): 
     ...[checkWindow(book, dedupe), checkOpenLetters(book, standing)],
     ...[...stock, book.lineSums, book.priceParts, ...orderChecks.map(({ finding }) => finding)],
     ...checkSums(book, isDrained, revenue),
+    ...(book.hops?.check(book, hopRows) ?? []),
   ]
   const checks = findings.map(({ result }) => result).sort((a, b) => a.guarantee - b.guarantee)
   return { checks, totals: countTotals(book, standing, checks) }

@@ -14,14 +14,17 @@ import { type Positions, placeOf } from './auditPositions.ts'
 import { type Finding, plain } from './auditReport.ts'
 import { Kind, slotOf } from './auditSlots.ts'
 import { fingerprintOf, linesFingerprintOf, type Position, readPosition } from './auditSource.ts'
-import type { Cause } from './auditStage.ts'
+import type { Cause, Stage } from './auditStage.ts'
 import { eventsOf, inputOfKind, type OrderTopic } from './auditStages.ts'
 import { ReasonCodes } from './auditVerdicts.ts'
+import { parseEnvelope } from './crypto.ts'
+import { REASON_HEADER } from './deadLetters.ts'
 import { UnusableRecordError } from './errors.ts'
 import { JUDGE_NAMES, type JudgeName } from './judges.ts'
-import { formatPosition, SOURCE_HEADER } from './record.ts'
+import { CAUSE_HEADER, formatPosition, HOP_HEADER, headerText, SOURCE_HEADER } from './record.ts'
+import { createOpener, type Opener } from './sealing.ts'
 import type { TopicRecord } from './topicReader.ts'
-import { GROUPS, type GroupName } from './topics.ts'
+import { type GroupName, groupsOf, orderTopics, requestTopics } from './topics.ts'
 
 /** A record on its way into the books. */
 interface Incoming extends TopicRecord {
@@ -40,10 +43,17 @@ type Take = (record: Incoming) => void
  */
 export class AuditIntake {
   readonly #book: AuditBook
+  readonly #open: Opener
+  /** The topics that the Command Center writes to. */
+  readonly #forwardedTopics: ReadonlySet<string>
   readonly #takers: ReadonlyMap<string, { number: number; bounds: Positions; take: Take }>
 
   constructor(book: AuditBook) {
+    const { topics } = book
     this.#book = book
+    this.#open = createOpener(topics)
+    const forwarded = topics.isRouted ? [...orderTopics(topics), ...requestTopics(topics)] : []
+    this.#forwardedTopics = new Set(forwarded.map(({ name }) => name))
     const takers = Object.entries(this.#readers()).map(([name, take]) => {
       return [name, { number: book.numberOf(name), bounds: book.positionsOf(name), take }] as const
     })
@@ -54,13 +64,15 @@ export class AuditIntake {
   take(topic: string, partition: number, records: readonly TopicRecord[]): void {
     const { number, bounds, take } = this.#takers.get(topic)!
     let counted = 0
-    for (const record of records) {
+    for (const record of this.#open(topic, records)) {
       const isLate = bounds.isLate(partition, record.offset)
       if (!isLate) counted++
       const { offset, key, value, headers, timestampMs } = record
       // Written out: a spread would cost as much as reading most events.
       const place = placeOf(number, partition, offset)
-      take({ offset, key, value, headers, timestampMs, partition, place, isLate })
+      const incoming = { offset, key, value, headers, timestampMs, partition, place, isLate }
+      take(incoming)
+      if (this.#forwardedTopics.has(topic)) this.#takeForwarded(incoming)
     }
     this.#book.recordsByTopic.set(topic, this.#book.countOf(topic) + counted)
   }
@@ -76,7 +88,9 @@ export class AuditIntake {
       return [name, (record: Incoming) => this.#takeJudge(record, events, judge)]
     })
     const decided = this.#book.positionsOf(ordersCompleted.name)
+    const routed = topics.isRouted ? this.#routingReaders() : {}
     return {
+      ...routed,
       // What it says is compacted away again; it is read to be counted.
       [products.name]: () => undefined,
       [ordersRaw.name]: (record) => this.#takePlaced(record),
@@ -85,11 +99,42 @@ export class AuditIntake {
       ...Object.fromEntries(judges),
       [ordersCompleted.name]: (record) => this.#takeDecision(record, decided),
       ...Object.fromEntries(
-        GROUPS.flatMap((group) => [
+        groupsOf(topics).flatMap((group) => [
           [deadLetters[group].name, (record: Incoming) => this.#takeDeadLetter(record, group)],
           [retries[group].name, (record: Incoming) => this.#takeRetry(record, group)],
         ]),
       ),
+    }
+  }
+
+  /** What there is more where orders go through the Command Center. */
+  #routingReaders(): Record<string, Take> {
+    const { inbox, hops } = this.#book.topics
+    const messages = this.#book.positionsOf(inbox.name)
+    const requests = requestTopics(this.#book.topics).map(({ name }) => [name, () => undefined] as const)
+    return {
+      ...Object.fromEntries(requests),
+      [inbox.name]: (record) => enter(record, messages, this.#book.orders.numberOf(record.key)),
+      [hops.name]: (record) => this.#takeHops(record),
+    }
+  }
+
+  /** What was forwarded names the message that it was: the Command Center's answer to it. */
+  #takeForwarded(record: Incoming): void {
+    // Written by a pipeline that was not routed, before this one.
+    if (record.headers[HOP_HEADER] === undefined) return
+    const stage = this.#book.stageOf('command-center', 'inbox')
+    this.#answer(record, stage, this.#book.orders.numberOf(record.key))
+  }
+
+  #takeHops(record: Incoming): void {
+    const { hops } = this.#book.topics
+    try {
+      const event = hops.decode(record.value ?? Buffer.alloc(0))
+      this.#book.hops!.take(event, record.partition, record.place, record.isLate)
+    } catch (error) {
+      if (!(error instanceof UnusableRecordError)) throw error
+      this.#note(this.#book.values, record, 'its value is no event of this topic')
     }
   }
 
@@ -115,7 +160,10 @@ export class AuditIntake {
     const order = this.#orderOf(record, facts)
     const flag = record.isLate ? OrderFlag.validatedLate : OrderFlag.validated
     if (order >= 0) book.orders.flags[order]! |= flag
-    const rawCell = this.#answer(record, 'validator', 'ordersRaw', order)
+    const isByHand = this.#isByHand(record)
+    // As good as placed: it was never meant to be validated.
+    if (isByHand && order >= 0) book.orders.flags[order]! |= OrderFlag.placed
+    const rawCell = isByHand ? -1 : this.#answer(record, book.stageOf('validator', 'ordersRaw'), order)
     const cell = enter(record, book.validated, order)
     if (cell < 0) return
     book.rawCell[cell] = rawCell + 1
@@ -133,9 +181,14 @@ export class AuditIntake {
     }
   }
 
+  /** Sent to all judges by whoever has the key (npm run send): it has come through the Command Center, and has no cause. */
+  #isByHand({ headers }: Incoming): boolean {
+    return headers[HOP_HEADER] !== undefined && headers[SOURCE_HEADER] === undefined
+  }
+
   #takeRejected(record: Incoming): void {
     const order = this.#orderOf(record, readRejected(record.value))
-    this.#answer(record, 'validator', 'ordersRaw', order)
+    this.#answer(record, this.#book.stageOf('validator', 'ordersRaw'), order)
     enter(record, this.#book.rejected, order)
   }
 
@@ -143,7 +196,7 @@ export class AuditIntake {
   #takeJudge(record: Incoming, events: Positions, judge: JudgeName): void {
     const said = readJudge(judge, record.value)
     const order = this.#orderOf(record, said)
-    const cause = this.#answer(record, judge, this.#inputOf(record, said), order)
+    const cause = this.#answer(record, this.#book.stageOf(judge, this.#inputOf(record, said)), order)
     enter(record, events, order)
     if (!said) return
     if (cause >= 0 && said.verdict) this.#book.verdicts.put(judge, cause, said.verdict)
@@ -182,7 +235,7 @@ export class AuditIntake {
     const { sums } = this.#book
     const said = readDecision(record.value)
     const order = this.#orderOf(record, said)
-    this.#answer(record, 'fulfilment', 'ordersValidated', order)
+    this.#answer(record, this.#book.stageOf('fulfilment', 'ordersValidated'), order)
     enter(record, decided, order)
     if (order < 0 || !said) return
     const isFirst = this.#takeSaid(record, order, said)
@@ -235,9 +288,9 @@ export class AuditIntake {
   }
 
   /** Enters an answer with its cause. @returns the cell of the cause, or -1 */
-  #answer(record: Incoming, group: GroupName, input: OrderTopic, order: number): number {
-    const stage = this.#book.stageOf(group, input)
-    const cause = this.#causeOf(record, stage.causes)
+  #answer(record: Incoming, stage: Stage, order: number): number {
+    const { causeHeader = SOURCE_HEADER } = stage.definition
+    const cause = this.#causeOf(record, stage.causes, causeHeader)
     if (!cause) return -1
     if (record.isLate) stage.excuse(cause.cell)
     else stage.addResult(cause, order, record.place)
@@ -248,8 +301,8 @@ export class AuditIntake {
    * The cause that a record names. One below what is kept cannot be looked at any more. One beyond the bounds cannot
    * be: those of the causes were looked at after those of the answers.
    */
-  #causeOf(record: Incoming, causes: Positions): Cause | undefined {
-    const source = readPosition(record.headers, SOURCE_HEADER)
+  #causeOf(record: Incoming, causes: Positions, header = SOURCE_HEADER): Cause | undefined {
+    const source = readPosition(record.headers, header)
     const cell = source?.topic === causes.topic ? causes.cellOf(source.partition, source.offset) : -1
     if (!record.isLate) this.#book.causes.lookedAt++
     if (source && cell >= 0) {
@@ -283,7 +336,26 @@ export class AuditIntake {
       return
     }
     stage.addDeadLetter(cause, place)
-    books.keep(letter, stage, cause.cell, group !== 'validator' || this.#isUsable(record))
+    books.keep(letter, stage, cause.cell, this.#isGood(record, group))
+    if (group === 'command-center') this.#excuseHeld(record)
+  }
+
+  /** Whether a letter could be used. A message that has no route, or is none, could not. */
+  #isGood(record: Incoming, group: GroupName): boolean {
+    if (group === 'command-center')
+      return headerText(record.headers, REASON_HEADER)?.startsWith('the route') === true
+    return group !== 'validator' || this.#isUsable(record)
+  }
+
+  /** What its sender had to answer is not lost: it lies there, until it is redriven. */
+  #excuseHeld({ headers, value }: Incoming): void {
+    const cause = readPosition(headers, CAUSE_HEADER)
+    const sender = senderOf(value)
+    const stage = this.#book.stages.find(
+      ({ definition, causes }) => definition.group === sender && causes.topic === cause?.topic,
+    )
+    const cell = stage?.causes.cellOf(cause!.partition, cause!.offset) ?? -1
+    if (cell >= 0) stage!.excuse(cell)
   }
 
   /** Whether a letter holds an order that the validator must take: by the schema of its topic, and under its own id. */
@@ -307,6 +379,16 @@ export class AuditIntake {
     const source = readPosition(record.headers, SOURCE_HEADER)
     const seen = source ? [where, formatPosition(source.topic, source.partition, source.offset)] : [where]
     finding.add(() => ({ id: plain(orderId ?? where), what, seen }))
+  }
+}
+
+/** Who sealed a message; undefined when it is none. */
+function senderOf(value: Buffer | null): string | undefined {
+  try {
+    return value === null ? undefined : parseEnvelope(value).sender
+  } catch (error) {
+    if (error instanceof UnusableRecordError) return undefined
+    throw error
   }
 }
 

@@ -14,6 +14,8 @@ export const OrderFlag = {
   unasked: 64,
   /** The ledger has a void of nothing: nothing can be authorised any more. */
   tombstone: 128,
+  /** Asked of one judge alone, by hand: no order of the pipeline. */
+  request: 256,
 } as const
 
 /** Ids of orders are at most 64 characters of ASCII; what is longer is none. */
@@ -47,7 +49,7 @@ class AmountColumn {
  */
 export class OrderTable {
   readonly #ids: OrderIds
-  flags = new Uint8Array(0)
+  flags = new Uint16Array(0)
   seen = new Uint32Array(0)
   known = new Uint32Array(0)
   /** Slots in which something was said more than once. */

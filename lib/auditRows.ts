@@ -58,6 +58,10 @@ export class AuditRows {
     const bit = said ? 1 << slotOf(said.kind) : 0
     if (this.#wanted && !this.#isWanted(order, bit)) return
     this.taken++
+    if (order >= 0 && this.#isOfRequest(row)) {
+      orders.flags[order]! |= OrderFlag.request
+      return
+    }
     this.outcomes.lookedAt++
     if (!said || said.orderId !== row.orderId || order < 0) {
       this.#note(table, row, said ? 'its event is of another order' : 'its event is none of this service')
@@ -77,6 +81,13 @@ export class AuditRows {
     orders.stockCell[order] = cell + 1
   }
 
+  /** Whether it answers a request to one judge alone, which is no order: nothing that is promised is about it. */
+  #isOfRequest({ source }: OutcomeRow): boolean {
+    const { topics } = this.#book
+    const topic = readPositionBytes(Buffer.from(source))?.topic
+    return topics.isRouted && JUDGE_NAMES.some((judge) => topics[`${judge}Requests`].name === topic)
+  }
+
   takeLedger(row: LedgerRow): void {
     const { orders, sums } = this.#book
     const { orderId, operation, status, amountMinor, currency, authorisationId } = row
@@ -84,6 +95,7 @@ export class AuditRows {
     const wanted = operation === 'authorise' ? Wanted.authorise : Wanted.settle
     if (this.#wanted && !this.#isWanted(order, wanted)) return
     this.taken++
+    if (order >= 0 && orders.is(order, OrderFlag.request)) return
     this.ledger.lookedAt++
     if (order < 0) {
       const seen = [`gateway.ledger[${plain(row.idempotencyKey)}]`]

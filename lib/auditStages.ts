@@ -8,10 +8,11 @@
  */
 import { Slot, slotOf } from './auditSlots.ts'
 import { JUDGE_NAMES, JUDGES, type JudgeName } from './judges.ts'
+import { HOP_HEADER } from './record.ts'
 import type { GroupName, TopicTable } from './topics.ts'
 
 /** The topics of the table that carry events of orders. */
-export type OrderTopic = Exclude<keyof TopicTable, 'products' | 'deadLetters' | 'retries'>
+export type OrderTopic = Exclude<keyof TopicTable, 'products' | 'deadLetters' | 'retries' | 'isRouted'>
 
 export interface StageDefinition {
   group: GroupName
@@ -29,6 +30,8 @@ export interface StageDefinition {
   demand: 'each' | 'order' | 'any'
   /** An answer can wait while those to later records are given, so that these say nothing about it. */
   mayWait?: boolean
+  /** The header in which answers name their cause; `source` unless told otherwise. */
+  causeHeader?: string
 }
 
 const placed = {
@@ -51,9 +54,34 @@ const READERS: [group: GroupName, inputs: OrderTopic[]][] = [
   ],
 ]
 
-export const STAGES: readonly StageDefinition[] = [
+/** Where the Command Center forwards to: one result for each message, and none of its own making. */
+const FORWARDING: StageDefinition = {
+  group: 'command-center',
+  input: 'inbox',
+  cause: 'message',
+  answer: 'forwarding',
+  outputs: [
+    'ordersRaw',
+    'ordersValidated',
+    'ordersRejected',
+    ...JUDGE_NAMES.map(eventsOf),
+    'ordersCompleted',
+    ...JUDGE_NAMES.map((name) => `${name}Requests` as const),
+    'answers',
+  ],
+  guarantee: 1,
+  demand: 'each',
+  causeHeader: HOP_HEADER,
+}
+
+/** The stages of this wiring. */
+export function stagesOf({ isRouted }: TopicTable): readonly StageDefinition[] {
+  return isRouted ? [...STAGES, FORWARDING] : STAGES
+}
+
+const STAGES: readonly StageDefinition[] = [
   { group: 'validator', ...placed, answer: 'validation', guarantee: 1, demand: 'each' },
-  ...JUDGE_NAMES.flatMap(stagesOf),
+  ...JUDGE_NAMES.flatMap(stagesOfJudge),
   { group: 'fulfilment', ...validated, ...decision, guarantee: 2, demand: 'order', mayWait: true },
   ...READERS.flatMap(([group, inputs]) =>
     inputs.map((input) => {
@@ -62,7 +90,7 @@ export const STAGES: readonly StageDefinition[] = [
   ),
 ]
 
-function stagesOf(group: JudgeName): StageDefinition[] {
+function stagesOfJudge(group: JudgeName): StageDefinition[] {
   const { settles, stores } = JUDGES[group]
   const common = { group, outputs: [eventsOf(group)], guarantee: 2 }
   const demand = stores === undefined ? 'each' : 'order'

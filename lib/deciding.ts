@@ -1,4 +1,4 @@
-import { toDeadLetter } from './deadLetters.ts'
+import { toDeadLetter, withoutNulls } from './deadLetters.ts'
 import { canRetry, describe, UnusableRecordError } from './errors.ts'
 import type { Logger } from './log.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
@@ -6,12 +6,14 @@ import {
   DeadLetter,
   DROPPED_HEADER,
   decodeRecord,
+  type Forwarded,
   type InputRecord,
   type Outcome,
   type Outgoing,
   type RawRecord,
   SOURCE_HEADER,
 } from './record.ts'
+import type { Sealer } from './sealing.ts'
 import { SettledLetters } from './settledLetters.ts'
 import type { Topic } from './topics.ts'
 import type { TransactionRecord } from './transaction.ts'
@@ -139,13 +141,14 @@ export class Deciding<Event, State> {
 export function toTransactionRecords(
   decisions: readonly Decision[],
   deadLetterTopic: string,
+  seal: Sealer,
 ): TransactionRecord[] {
   const records: TransactionRecord[] = []
   for (const [raw, outcome] of decisions) {
-    if (outcome instanceof DeadLetter) {
-      records.push(toDeadLetter(deadLetterTopic, raw, outcome.reason))
-    } else {
-      for (const outgoing of outcome) records.push(toTransactionRecord(outgoing, raw.source))
+    const isLetter = outcome instanceof DeadLetter
+    if (isLetter) records.push(toDeadLetter(deadLetterTopic, raw, outcome.reason))
+    for (const outgoing of isLetter ? outcome.also : outcome) {
+      records.push(toTransactionRecord(outgoing, seal, raw.source))
     }
   }
   return records
@@ -153,8 +156,11 @@ export function toTransactionRecords(
 
 /** @param cause what caused it, unless it says so itself */
 export function toTransactionRecord(
-  { topic, key, value, source }: Outgoing,
+  record: Outgoing | Forwarded,
+  seal: Sealer,
   cause?: string,
 ): TransactionRecord {
-  return { topic, key, value, headers: { [SOURCE_HEADER]: source ?? cause } }
+  const { topic, key, value } = record
+  if ('headers' in record) return { topic, key, value, headers: withoutNulls(record.headers) }
+  return seal({ topic, key, value, headers: { [SOURCE_HEADER]: record.source ?? cause } })
 }

@@ -45,7 +45,11 @@ const DEFAULT_MAX_REDRIVES = 3
  *
  * @throws ConfigurationError for what cannot be, with a sentence on what can
  */
-export function readDlqPlan(command: string | undefined, values: DlqFlagValues): DlqPlan {
+export function readDlqPlan(
+  command: string | undefined,
+  values: DlqFlagValues,
+  known: readonly GroupName[] = GROUPS,
+): DlqPlan {
   const text = (flag: keyof DlqFlagValues) => values[flag] as string | undefined
   const isKnown = (name: string | undefined): name is DlqCommand => DLQ_COMMANDS.includes(name as DlqCommand)
   if (!isKnown(command)) {
@@ -54,12 +58,12 @@ export function readDlqPlan(command: string | undefined, values: DlqFlagValues):
   }
   refuseForeignFlags(command, values)
   const group = text('group')
-  if (group !== undefined && !GROUPS.includes(group as GroupName)) {
-    throw new ConfigurationError(`--group ${group} is not usable: it takes one of ${GROUPS.join(', ')}`)
+  if (group !== undefined && !known.includes(group as GroupName)) {
+    throw new ConfigurationError(`--group ${group} is not usable: it takes one of ${known.join(', ')}`)
   }
   return {
     command,
-    groups: group === undefined ? GROUPS : [group as GroupName],
+    groups: group === undefined ? known : [group as GroupName],
     matches: createFilter(command, values),
     limit: wholeNumber('limit', text('limit'), 1, 1_000_000),
     maxRedrives: wholeNumber('max-redrives', text('max-redrives'), 1, 1_000_000) ?? DEFAULT_MAX_REDRIVES,

@@ -209,3 +209,37 @@ export type OrderCompleted = Static<typeof OrderCompleted>
 export function eventIdOf(orderId: string, type: string, occurrence?: string): string {
   return occurrence === undefined ? `${orderId}/${type}` : `${orderId}/${type}/${occurrence}`
 }
+
+/** What one judge alone can be asked for: to judge an order, and to settle what it did for one. */
+export const WorkerRequest = Type.Union([OrderValidated, OrderCompleted])
+export type WorkerRequest = Static<typeof WorkerRequest>
+
+/** What a worker has answered to a request of its own: any event about an order. */
+export const Answer = Type.Object({ type: Text, ...envelope, orderId: Identifier })
+export type Answer = Static<typeof Answer>
+
+/** What the Command Center did with one message. `offset` is the message's, in the same partition of its inbox. */
+export const Hop = Type.Object({
+  offset: Type.Integer({ minimum: 0 }),
+  /** The labels on the envelope; empty where it has none that can be read. */
+  requestId: Type.String({ maxLength: 200 }),
+  workerName: Type.String({ maxLength: 200 }),
+  sender: Type.String({ maxLength: 200 }),
+  /** Absent where no route is known for it. */
+  routeId: Type.Optional(Type.Integer({ minimum: 1 })),
+  targetTopic: Type.Optional(Type.String({ minLength: 1, maxLength: 249 })),
+  /** Why it was not forwarded; absent when it was. */
+  error: Type.Optional(Text),
+  /** From its arrival in the inbox on. */
+  processingTimeMs: Type.Integer({ minimum: 0 }),
+})
+export type Hop = Static<typeof Hop>
+
+/** The metadata of all messages that were handled together, in the order of their offsets. Never anything of what is in them. */
+export const HopsRecorded = Type.Object({
+  type: Type.Literal('HopsRecorded'),
+  ...envelope,
+  sourceTopic: Type.String({ minLength: 1, maxLength: 249 }),
+  hops: Type.Array(Hop, { minItems: 1 }),
+})
+export type HopsRecorded = Static<typeof HopsRecorded>

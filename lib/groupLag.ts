@@ -16,12 +16,16 @@ export function workingGroups(topicPrefix: string, topics: TopicTable): WorkingG
     group: topicPrefix + name,
     topics: [...inputs, retries[name]].map((topic) => topic.name),
   })
-  return [
-    group('validator', [ordersRaw]),
-    ...JUDGE_NAMES.map((name) => group(name, [ordersValidated])),
-    group('fulfilment', [ordersValidated, ...judgeTopics(topics)]),
-    ...SETTLERS.map((name) => group(name, [ordersCompleted])),
+  const stages = [
+    [group('validator', [ordersRaw])],
+    JUDGE_NAMES.map((name) => group(name, [ordersValidated])),
+    [group('fulfilment', [ordersValidated, ...judgeTopics(topics)])],
+    SETTLERS.map((name) => group(name, [ordersCompleted])),
   ]
+  if (!topics.isRouted) return stages.flat()
+  // It comes before each of them, and in the end.
+  const router = group('command-center', [topics.inbox])
+  return [...stages.flatMap((stage) => [router, ...stage]), router, group('metadata-log', [topics.hops])]
 }
 
 /** How far a group has got in one partition. */

@@ -2,6 +2,7 @@ import { type Kafka, type Message, Partitioners, type Producer } from 'kafkajs'
 import { sleep, untilAborted, within } from './async.ts'
 import { describe } from './errors.ts'
 import type { Logger } from './log.ts'
+import type { Sealer } from './sealing.ts'
 import { splitIntoSends } from './transaction.ts'
 
 export interface SentRecord {
@@ -17,6 +18,8 @@ export interface OrderSenderOptions {
   brokers: readonly string[]
   /** Topics that have to be there: the sender waits for them and makes none. */
   topics: readonly string[]
+  /** Seals what is sent, where that is asked for. */
+  seal?: Sealer
   log: Logger
   /** Ends the waiting. */
   signal: AbortSignal
@@ -65,7 +68,9 @@ export class OrderSender {
 
   async #send(topic: string, records: readonly SentRecord[]): Promise<number> {
     let acknowledged = 0
-    const sends = splitIntoSends(records.map(({ key, value }) => ({ topic, key, value, headers: {} })))
+    const { seal } = this.#options
+    const plain = records.map(({ key, value }) => ({ topic, key, value, headers: {} }))
+    const sends = splitIntoSends(seal ? plain.map(seal) : plain)
     for (const topicMessages of sends) {
       const count = topicMessages.reduce((sum, { messages }) => sum + messages.length, 0)
       const sent = await this.#retry('Kafka does not take records', async () => {

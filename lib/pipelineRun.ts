@@ -14,6 +14,7 @@ import type { Service } from './service.ts'
 import { Tally } from './tally.ts'
 import { fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
 import { readTopics } from './topicReader.ts'
+import type { TopicTable } from './topics.ts'
 
 const SERVICES = [
   'paymentGateway',
@@ -25,6 +26,14 @@ const SERVICES = [
   'api',
   'analytics',
 ]
+/** What runs beside them when orders are routed. */
+const ROUTING_SERVICES = ['commandCenter', 'metadataLog']
+
+/** The scripts that make up the pipeline in this wiring. */
+export function servicesOf({ isRouted }: TopicTable): readonly string[] {
+  return isRouted ? [...ROUTING_SERVICES, ...SERVICES] : SERVICES
+}
+
 const DATA_DIRECTORY = new URL('../.data', import.meta.url).pathname
 /** Nothing came to an end for so long beyond the time that verdicts have, with all orders placed: it will not drain. */
 const STALL_MS = 60_000
@@ -85,7 +94,7 @@ export class PipelineRun {
     if (signal.aborted) return
     this.#gatewayPort = await choosePort(config.gateway.port)
     this.#apiPort = await choosePort(config.api.port)
-    for (const name of SERVICES) this.#keepRunning(name)
+    for (const name of servicesOf(config.topics)) this.#keepRunning(name)
     say(`API: http://${config.api.host}:${this.#apiPort}, described at /docs.`)
     this.#database = await this.#service.openDatabase(1)
     await this.#awaitDrained()

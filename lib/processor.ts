@@ -10,6 +10,7 @@ import { passProbe } from './probes.ts'
 import { ProcessorCounters } from './processorCounters.ts'
 import type { Outcome, RawRecord } from './record.ts'
 import { RepeatedWarning } from './repeatedWarning.ts'
+import type { Sealer } from './sealing.ts'
 import { Task } from './task.ts'
 import type { TopicSettings } from './topics.ts'
 import type { Work } from './work.ts'
@@ -26,6 +27,8 @@ export interface ProcessorOptions<Event, State> {
   /** Makes a Kafka client of its own connections; called once for the consumer and once for the producers. */
   createKafka(purpose: string): Kafka
   sessionTimeoutMs: number
+  /** Seals what leaves, where that is asked for; dead letters stay as they came. */
+  seal?: Sealer
   /** Least time between the beginnings of two transactions of a task, unless a batch is full. */
   commitIntervalMs: number
   log: Logger
@@ -229,13 +232,14 @@ export class Processor<Event, State> {
   }
 
   #createTask(consumer: Consumer, partition: number): Task<Event, State> {
-    const { group, work, retries, deadLetters, commitIntervalMs, log } = this.#options
+    const { group, work, retries, deadLetters, seal, commitIntervalMs, log } = this.#options
     return new Task({
       group,
       partition,
       work,
       retryTopic: retries.name,
       deadLetterTopic: deadLetters.name,
+      seal: seal ?? ((record) => record),
       commitIntervalMs,
       consumer,
       producerKafka: this.#producerKafka,

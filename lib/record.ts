@@ -34,6 +34,8 @@ export interface RawRecord extends Omit<InputRecord<never>, 'event'> {
 
 /** The header that every record we write carries: the position of the record that caused it. */
 export const SOURCE_HEADER = 'source'
+/** On what the Command Center has forwarded: the position that the message had in its inbox. */
+export const HOP_HEADER = 'hop'
 /**
  * On a record of a group's retry topic: the position of the dead letter that it settles, `topic/partition/offset` in
  * the group's dead-letter topic. A dead letter is settled once: the first record that names it counts.
@@ -59,20 +61,32 @@ export interface Outgoing {
   readonly source?: string
 }
 
+/** A record to be passed on as it came: not sealed again, and with these headers and no others. */
+export interface Forwarded extends Pick<RawRecord, 'key' | 'value' | 'headers'> {
+  readonly topic: string
+  readonly note: string
+}
+
 /** A record that could not be used, and why: it goes to the group's dead letters as it came. */
 export class DeadLetter {
   readonly reason: string
-  constructor(reason: string) {
+  /** What else is to be written about it. */
+  readonly also: readonly Outgoing[]
+
+  constructor(reason: string, also: readonly Outgoing[] = []) {
     this.reason = reason
+    this.also = also
   }
 }
 
 /** What becomes of one input record: the records to write (none is fine), or a dead letter. */
-export type Outcome = readonly Outgoing[] | DeadLetter
+export type Outcome = readonly (Outgoing | Forwarded)[] | DeadLetter
 
 /** What key, headers and the batch around one record may take. */
 const BATCH_OVERHEAD_BYTES = 4_096
 const MAX_BYTES_PER_CHARACTER = 3
+/** Sealed, a value becomes base64. */
+const SEALED_SHARE = 3 / 4
 
 /**
  * An event to be published on its topic.
@@ -81,7 +95,7 @@ const MAX_BYTES_PER_CHARACTER = 3
  */
 export function publish<Event>(topic: Topic<Event>, event: Event, note: string): Outgoing {
   const value = topic.encode(event)
-  const largest = topic.maxMessageBytes - BATCH_OVERHEAD_BYTES
+  const largest = (topic.maxMessageBytes - BATCH_OVERHEAD_BYTES) * (topic.isSealed ? SEALED_SHARE : 1)
   if (value.length * MAX_BYTES_PER_CHARACTER > largest && Buffer.byteLength(value) > largest) {
     throw new UnusableRecordError(`its result is too large for ${topic.name}`)
   }
@@ -105,6 +119,11 @@ export function decodeRecord<Event>(
       `comes from '${from}', which this group does not read, or names no dead letter`,
     )
   }
+  const event = topic.takeWhole?.(record) ?? decodeKeyed(topic, record)
+  return { topic: from, partition, offset, timestampMs, source, event, headers }
+}
+
+function decodeKeyed<Event>(topic: Topic<Event>, record: RawRecord): Event {
   if (record.value === null) throw new UnusableRecordError('no value')
   const event = topic.decode(record.value)
   if (record.key === null) throw new UnusableRecordError('no key')
@@ -112,7 +131,7 @@ export function decodeRecord<Event>(
   if (record.key.toString() !== wanted) {
     throw new UnusableRecordError(`key '${record.key.toString().slice(0, 80)}' is not '${wanted}'`)
   }
-  return { topic: from, partition, offset, timestampMs, source, event, headers }
+  return event
 }
 
 /**

@@ -10,6 +10,8 @@ import { type Routes, startHealthServer } from './health.ts'
 import { createLogger, type Logger } from './log.ts'
 import { Processor, type ProcessorStatus, type Work } from './processor.ts'
 import { DeadLetter, type Outcome, type RawRecord } from './record.ts'
+import { withRequests } from './requests.ts'
+import { createSealer } from './sealing.ts'
 import type { GroupName, TopicSettings } from './topics.ts'
 
 export interface Service {
@@ -27,6 +29,8 @@ export interface Service {
 export interface ServiceWork<Event, State> extends Omit<Work<Event, State>, 'maxBatchRecords'> {
   outputs: readonly TopicSettings[]
   maxBatchRecords?: number
+  /** Least time between two transactions of a task; as configured unless told otherwise. */
+  commitIntervalMs?: number
   /** More lines for the status, by name: shown with the counters each second and in the health report. */
   details?: () => Record<string, string | number>
   /** What it can be asked on its health port, beside its health. */
@@ -60,8 +64,16 @@ export async function runService<Event, State>(
   setUp: (service: Service) => Promise<ServiceWork<Event, State>>,
 ): Promise<void> {
   await runMain(group, purpose, SERVICE_FLAGS, async (service, { verbose }) => {
-    await serve(service, group, await setUp(service), verbose === true)
+    const work = withRequests(group, await setUp(service), service.config.topics)
+    await serve(service, group, work, verbose === true)
   })
+}
+
+function defaultCommitInterval(
+  { outputs }: Pick<ServiceWork<never, never>, 'outputs'>,
+  config: Config,
+): number {
+  return outputs.length > 0 ? config.kafka.commitIntervalMs : UNHURRIED_COMMIT_MS
 }
 
 /** The part of {@link runService} for a script that has more to decide first: consumes until it is told to end. */
@@ -76,12 +88,13 @@ export async function serve<Event, State>(
   const processor = new Processor({
     group: config.topicPrefix + group,
     work: { ...work, maxBatchRecords: work.maxBatchRecords ?? DEFAULT_BATCH_RECORDS },
-    outputs: work.outputs,
+    outputs: config.topics.isRouted ? [...work.outputs, config.topics.inbox] : work.outputs,
     deadLetters: config.topics.deadLetters[group],
     retries: config.topics.retries[group],
     createKafka: (role) => createKafka(config, `${group}-${role}`, log),
+    seal: createSealer({ topics: config.topics, keys: config.keys, sender: group }),
     sessionTimeoutMs: config.kafka.sessionTimeoutMs,
-    commitIntervalMs: work.outputs.length > 0 ? config.kafka.commitIntervalMs : UNHURRIED_COMMIT_MS,
+    commitIntervalMs: work.commitIntervalMs ?? defaultCommitInterval(work, config),
     log,
     ...(verbose ? { onDone: printOutcome } : {}),
   })

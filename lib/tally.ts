@@ -8,6 +8,7 @@ import {
   parsePosition,
   SOURCE_HEADER,
 } from './record.ts'
+import { createOpener, type Opener } from './sealing.ts'
 import { SettledLetters } from './settledLetters.ts'
 import type { TopicRecord } from './topicReader.ts'
 import type { TopicTable } from './topics.ts'
@@ -127,6 +128,7 @@ export class Tally {
   /** When the last record was read that changed a figure. */
   changedAtMs = Date.now()
   readonly #answering: readonly Answering[]
+  readonly #open: Opener
   readonly #balances: ReadonlyMap<string, Balance>
   /** Dead letters of the validator, by partition. */
   readonly #settled = new Map<number, SettledLetters>()
@@ -136,6 +138,7 @@ export class Tally {
   constructor(topics: TopicTable, answering: readonly Answering[] = WHOLE_LIFE) {
     const settlements = answering.includes('fulfilment') ? SETTLEMENTS : []
     this.#answering = answering
+    this.#open = createOpener(topics)
     this.#balances = new Map(
       ['validation', ...answering, ...settlements].map((name) => [name, new Balance()]),
     )
@@ -169,7 +172,9 @@ export class Tally {
 
   take(topic: string, partition: number, records: readonly TopicRecord[]): void {
     const reader = this.#readers[topic]!
-    for (const record of records) reader(record, formatPosition(topic, partition, record.offset))
+    for (const record of this.#open(topic, records)) {
+      reader(record, formatPosition(topic, partition, record.offset))
+    }
     this.changedAtMs = Date.now()
   }
 

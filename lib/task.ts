@@ -4,6 +4,7 @@ import { canRetry, describe } from './errors.ts'
 import type { Logger } from './log.ts'
 import { passProbe } from './probes.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
+import type { Sealer } from './sealing.ts'
 import { LEDGER_READ_BACK } from './settledLetters.ts'
 import { fetchStartingPoints } from './startingPoints.ts'
 import { TaskInput } from './taskInput.ts'
@@ -33,6 +34,7 @@ export interface TaskContext<Event, State> {
   work: Work<Event, State>
   retryTopic: string
   deadLetterTopic: string
+  seal: Sealer
   commitIntervalMs: number
   consumer: Consumer
   /** Not the consumer's: see {@link createKafka}. */
@@ -242,11 +244,12 @@ export class Task<Event, State> {
     if (offsets.size === 0 && overdue.length === 0) return
     passProbe('effects-done')
     this.#lastBeginMs = Date.now()
-    const keepFrom = this.#context.work.keepFrom?.(this.state)
+    const { work, deadLetterTopic, seal } = this.#context
+    const keepFrom = work.keepFrom?.(this.state)
     // It can move without a record of its topic, and has to be that of this very transaction.
     for (const topic of keepFrom?.keys() ?? []) offsets.set(topic, this.#inputs.get(topic)!.nextToCommit)
     await this.#writer!.commit(
-      [...toTransactionRecords(decisions, this.#context.deadLetterTopic), ...overdue],
+      [...toTransactionRecords(decisions, deadLetterTopic, seal), ...overdue],
       offsets,
       keepFrom,
     )
@@ -279,12 +282,12 @@ export class Task<Event, State> {
 
   /** What the work has to say by now without a record that asks for it, with all that was taken out behind it. */
   async #findOverdue(): Promise<TransactionRecord[]> {
-    const { work, counters } = this.#context
+    const { work, counters, seal } = this.#context
     if (!work.overdue || Date.now() - this.#lastLookMs < OVERDUE_LOOK_MS) return []
     this.#lastLookMs = Date.now()
     try {
       const outgoing = await work.overdue(this.state, this.#inputs.handled)
-      return outgoing.map((one) => toTransactionRecord(one))
+      return outgoing.map((one) => toTransactionRecord(one, seal))
     } catch (error) {
       if (!canRetry(error)) throw error
       counters.outage(describe(error))

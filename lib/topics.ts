@@ -5,9 +5,20 @@
 import { isUtf8 } from 'node:buffer'
 import type { Static, TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
+import { type Envelope, type KeyRing, open, parseEnvelope } from './crypto.ts'
 import { describe, UnusableRecordError } from './errors.ts'
-import { OrderCompleted, OrderPlaced, OrderRejected, OrderValidated, ProductEvent } from './events.ts'
+import {
+  Answer,
+  HopsRecorded,
+  OrderCompleted,
+  OrderPlaced,
+  OrderRejected,
+  OrderValidated,
+  ProductEvent,
+  WorkerRequest,
+} from './events.ts'
 import { JUDGE_NAMES, JUDGES, type JudgeName } from './judges.ts'
+import type { RawRecord } from './record.ts'
 
 const MIB = 1024 * 1024
 const DAY_MS = 24 * 60 * 60 * 1000
@@ -29,40 +40,85 @@ export interface TopicSettings {
   readonly maxMessageBytes: number
 }
 
+/** How events are written: plain or sealed, to their topics or to the Command Center. */
+export interface Wiring {
+  /** Events of orders go through the Command Center. */
+  isRouted: boolean
+  /** The topics that are sealed, by their names without the prefix; all of orders when they are routed. */
+  sealedTopics: readonly string[]
+  /** Needed when anything is sealed. */
+  keys?: KeyRing | undefined
+}
+
 /** A topic that carries events of one schema. */
 export interface Topic<Event> extends TopicSettings {
+  /** Whom its messages are for: the `worker_name` on what is sealed for it. */
+  readonly address: string
+  readonly isSealed: boolean
+  /** The bytes of the event: what a sealed record holds. @throws UnusableRecordError */
+  open(value: Buffer): Buffer
   /** The event in a record. @throws UnusableRecordError with what is wrong with it */
   decode(value: Buffer): Event
   encode(event: Event): string
   keyOf(event: Event): string
+  /** For a reader that takes each record whole, whatever is in it: in place of `decode`, `keyOf` and their refusals. */
+  takeWhole?(record: RawRecord): Event
 }
 
-function defineTopic<Schema extends TSchema>(
-  settings: TopicSettings,
-  schema: Schema,
-  keyOf: (event: Static<Schema>) => string,
-  maxEventBytes = settings.maxMessageBytes,
-): Topic<Static<Schema>> {
+interface TopicDefinition<Schema extends TSchema> {
+  settings: TopicSettings
+  schema: Schema
+  keyOf(event: Static<Schema>): string
+  address: string
+  /** Set for a topic that is sealed. */
+  keys?: KeyRing | undefined
+  maxEventBytes?: number
+}
+
+function defineTopic<Schema extends TSchema>(definition: TopicDefinition<Schema>): Topic<Static<Schema>> {
+  const { settings, schema, keyOf, address, keys, maxEventBytes = settings.maxMessageBytes } = definition
   const check = Compile(schema)
+  const openRecord = (value: Buffer): { bytes: Buffer; envelope?: Envelope } => {
+    if (!keys) return { bytes: value }
+    const envelope = parseEnvelope(value)
+    return { bytes: open(keys, address, envelope), envelope }
+  }
   return {
     ...settings,
+    address,
+    isSealed: keys !== undefined,
     keyOf,
+    open: (value) => openRecord(value).bytes,
     encode: (event) => JSON.stringify(event),
     decode(value) {
-      if (value.length > maxEventBytes) {
-        throw new UnusableRecordError(`too large: ${value.length} bytes, at most ${maxEventBytes} are taken`)
-      }
-      // Decoded regardless, each byte that is wrong would become three: what goes on could be too large.
-      if (!isUtf8(value)) throw new UnusableRecordError('not UTF-8')
-      let event: unknown
-      try {
-        event = JSON.parse(value.toString('utf8'))
-      } catch (error) {
-        throw new UnusableRecordError(`not JSON: ${describe(error)}`, { cause: error })
-      }
-      if (check.Check(event)) return event as Static<Schema>
-      throw new UnusableRecordError(explain(event, check.Errors(event)))
+      const { bytes, envelope } = openRecord(value)
+      const event = parseEvent(bytes, maxEventBytes)
+      if (!check.Check(event)) throw new UnusableRecordError(explain(event, check.Errors(event)))
+      if (envelope) requireLabels(envelope, event, keyOf(event as Static<Schema>))
+      return event as Static<Schema>
     },
+  }
+}
+
+/** @throws UnusableRecordError when it is too large, or no JSON */
+function parseEvent(bytes: Buffer, maxBytes: number): unknown {
+  if (bytes.length > maxBytes) {
+    throw new UnusableRecordError(`too large: ${bytes.length} bytes, at most ${maxBytes} are taken`)
+  }
+  // Decoded regardless, each byte that is wrong would become three: what goes on could be too large.
+  if (!isUtf8(bytes)) throw new UnusableRecordError('not UTF-8')
+  try {
+    return JSON.parse(bytes.toString('utf8'))
+  } catch (error) {
+    throw new UnusableRecordError(`not JSON: ${describe(error)}`, { cause: error })
+  }
+}
+
+/** @throws UnusableRecordError when an envelope is labelled as another event than the one in it */
+function requireLabels({ request_id, event_id }: Envelope, event: unknown, key: string): void {
+  const { eventId } = event as { eventId?: string }
+  if (request_id !== key || event_id !== (eventId ?? '')) {
+    throw new UnusableRecordError('sealed: it is labelled as another event than the one in it')
   }
 }
 
@@ -82,8 +138,17 @@ function defineRawTopic(name: string, maxMessageBytes: number): TopicSettings {
   return { name, layout: 'orders', cleanup: 'delete', retentionMs: 30 * DAY_MS, maxMessageBytes }
 }
 
+const PIPELINE_GROUPS = [
+  'validator',
+  ...JUDGE_NAMES,
+  'fulfilment',
+  'mail',
+  'analytics',
+  'order-view',
+] as const
+const ROUTING_GROUPS = ['command-center', 'metadata-log'] as const
 /** The consumer groups that have dead letters and a retry topic of their own. */
-export const GROUPS = ['validator', ...JUDGE_NAMES, 'fulfilment', 'mail', 'analytics', 'order-view'] as const
+export const GROUPS = [...PIPELINE_GROUPS, ...ROUTING_GROUPS] as const
 export type GroupName = (typeof GROUPS)[number]
 
 /** The topic of each judge, as `inventoryEvents` and so on. */
@@ -91,14 +156,16 @@ type JudgeTopics = {
   [Judge in JudgeName as `${Judge}Events`]: Topic<Static<(typeof JUDGES)[Judge]['schema']>>
 }
 
+type JudgeRequests = { [Judge in JudgeName as `${Judge}Requests`]: Topic<WorkerRequest> }
+
 export type TopicTable = ReturnType<typeof defineTopics>
 
 /**
- * The table of topics.
+ * The table of topics. Those of the Command Center are in it, but exist on the broker only when it is routed.
  *
  * @param prefix stands before every name, so that several pipelines can share a cluster; usually empty
  */
-export function defineTopics(prefix: string) {
+export function defineTopics(prefix: string, wiring: Wiring = { isRouted: false, sealedTopics: [] }) {
   const orders = (name: string, maxMessageBytes = 2 * MIB): TopicSettings => ({
     name: prefix + name,
     layout: 'orders',
@@ -106,6 +173,22 @@ export function defineTopics(prefix: string) {
     retentionMs: 7 * DAY_MS,
     maxMessageBytes,
   })
+  const define = <Schema extends TSchema>(
+    address: string,
+    settings: TopicSettings,
+    schema: Schema,
+    maxEventBytes?: number,
+  ) => {
+    const isSealed = wiring.isRouted || wiring.sealedTopics.includes(settings.name.slice(prefix.length))
+    return defineTopic({
+      settings,
+      schema,
+      keyOf: orderIdOf,
+      address,
+      ...(isSealed && { keys: wiring.keys }),
+      ...(maxEventBytes !== undefined && { maxEventBytes }),
+    })
+  }
   const products: TopicSettings = {
     name: `${prefix}products`,
     layout: 'single',
@@ -118,26 +201,44 @@ export function defineTopics(prefix: string) {
       GROUPS.map((group) => [group, defineRawTopic(`${prefix}${group}.${suffix}`, maxMessageBytes)]),
     ) as Record<GroupName, TopicSettings>
   return {
-    products: defineTopic(products, ProductEvent, (event) => event.sku),
-    ordersRaw: defineTopic(
-      orders('orders.raw', 4 * MIB),
-      OrderPlaced,
-      (event) => event.orderId,
-      MAX_ORDER_BYTES,
-    ),
-    ordersValidated: defineTopic(orders('orders.validated'), OrderValidated, (event) => event.orderId),
-    ordersRejected: defineTopic(orders('orders.rejected'), OrderRejected, (event) => event.orderId),
+    isRouted: wiring.isRouted,
+    products: defineTopic({
+      settings: products,
+      schema: ProductEvent,
+      keyOf: ({ sku }) => sku,
+      address: 'catalogue',
+    }),
+    ordersRaw: define('validator', orders('orders.raw', 4 * MIB), OrderPlaced, MAX_ORDER_BYTES),
+    ordersValidated: define('judges', orders('orders.validated'), OrderValidated),
+    ordersRejected: define('rejections', orders('orders.rejected'), OrderRejected),
     ...(Object.fromEntries(
       JUDGE_NAMES.map((name) => {
         const { topic, schema } = JUDGES[name]
-        const keyOf = (event: unknown) => (event as { orderId: string }).orderId
-        return [`${name}Events`, defineTopic(orders(topic), schema, keyOf)]
+        return [`${name}Events`, define(`${name}-answers`, orders(topic), schema)]
       }),
     ) as JudgeTopics),
-    ordersCompleted: defineTopic(orders('orders.completed'), OrderCompleted, (event) => event.orderId),
+    ordersCompleted: define('decisions', orders('orders.completed'), OrderCompleted),
+    /** Everything that the Command Center is to forward, sealed. */
+    inbox: orders('command-center.inbox', 4 * MIB),
+    /** What it did with each, without what is in them. */
+    hops: defineTopic({
+      settings: orders('command-center.hops', 4 * MIB),
+      schema: HopsRecorded,
+      keyOf: ({ eventId }) => eventId,
+      address: 'metadata-log',
+    }),
+    /** Requests to one judge alone, which no order waits for (npm run send), and what is answered to them. */
+    ...(Object.fromEntries(
+      JUDGE_NAMES.map((name) => [`${name}Requests`, define(name, orders(`${name}.requests`), WorkerRequest)]),
+    ) as JudgeRequests),
+    answers: define('requester', orders('command-center.answers'), Answer),
     deadLetters: raw('dlq', 6 * MIB),
     retries: raw('retry', 5 * MIB),
   }
+}
+
+function orderIdOf(event: unknown): string {
+  return (event as { orderId: string }).orderId
 }
 
 /** The topics of the judges, in the order of their table. */
@@ -145,7 +246,37 @@ export function judgeTopics(topics: TopicTable): JudgeTopics[keyof JudgeTopics][
   return JUDGE_NAMES.map((name) => topics[`${name}Events`])
 }
 
-/** Every topic of the table, in one list. */
-export function listTopics({ deadLetters, retries, ...topics }: TopicTable): TopicSettings[] {
-  return [...Object.values(topics), ...Object.values(deadLetters), ...Object.values(retries)]
+/** The topics through which orders flow: those that the Command Center forwards to when they are routed. */
+export function orderTopics(topics: TopicTable): Topic<unknown>[] {
+  const { ordersRaw, ordersValidated, ordersRejected, ordersCompleted } = topics
+  return [
+    ordersRaw,
+    ordersValidated,
+    ordersRejected,
+    ...judgeTopics(topics),
+    ordersCompleted,
+  ] as Topic<unknown>[]
+}
+
+/** Where requests to one judge alone go, and what is answered to them: beside the flow of orders. */
+export function requestTopics(topics: TopicTable): Topic<unknown>[] {
+  return [...JUDGE_NAMES.map((name) => topics[`${name}Requests`]), topics.answers] as Topic<unknown>[]
+}
+
+/** The groups that take part in this wiring. */
+export function groupsOf({ isRouted }: TopicTable): readonly GroupName[] {
+  return isRouted ? GROUPS : PIPELINE_GROUPS
+}
+
+/** Every topic of this wiring, in one list. */
+export function listTopics(topics: TopicTable): TopicSettings[] {
+  const { products, inbox, hops, deadLetters, retries, isRouted } = topics
+  const groups = groupsOf(topics)
+  return [
+    products,
+    ...orderTopics(topics),
+    ...(isRouted ? [inbox, hops, ...requestTopics(topics)] : []),
+    ...groups.map((group) => deadLetters[group]),
+    ...groups.map((group) => retries[group]),
+  ]
 }

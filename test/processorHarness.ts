@@ -78,6 +78,9 @@ async function untilUsable(group: TestGroup): Promise<void> {
 function testTopic({ name, layout, cleanup, retentionMs, maxMessageBytes }: TopicSettings): Topic<TestEvent> {
   return {
     ...{ name, layout, cleanup, retentionMs, maxMessageBytes },
+    address: 'test',
+    isSealed: false,
+    open: (value) => value,
     encode: (event) => JSON.stringify(event),
     keyOf: ({ id }) => id,
     decode(value) {

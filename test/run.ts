@@ -43,7 +43,7 @@ try {
       '--test-timeout=240000',
       ...files,
     ],
-    { KAFKA_BROKERS: `127.0.0.1:${kafkaPort}`, DATABASE_URL: postgres.url },
+    { KAFKA_BROKERS: `127.0.0.1:${kafkaPort}`, KAFKA_DATA_DIR: dataDir, DATABASE_URL: postgres.url },
   )
 } finally {
   await Promise.all([kafka.stop(), postgres.stop()])

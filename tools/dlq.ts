@@ -24,6 +24,7 @@ import { runDlq } from '../lib/dlqCommands.ts'
 import { DLQ_COMMANDS, DLQ_FLAGS, readDlqPlan } from '../lib/dlqPlan.ts'
 import { runMain } from '../lib/service.ts'
 import { formatCount } from '../lib/text.ts'
+import { groupsOf } from '../lib/topics.ts'
 
 const PURPOSE = `Works with the dead letters of the groups: npm run dlq -- ${DLQ_COMMANDS.join(' | ')}`
 
@@ -35,7 +36,7 @@ await runMain(
   PURPOSE,
   DLQ_FLAGS,
   async ({ config, log, signal }, values) => {
-    const plan = readDlqPlan(command, values)
+    const plan = readDlqPlan(command, values, groupsOf(config.topics))
     // Whoever read what we print has gone: `| head` is no error.
     process.stdout.on('error', () => process.exit())
     const context = { config, kafka: createKafka(config, 'dlq', log), log, signal, onRead: sayHowFar() }

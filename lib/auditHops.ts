@@ -1,0 +1,82 @@
+import type { AuditBook } from './auditBook.ts'
+import { Finding } from './auditReport.ts'
+import { increment, type Stage } from './auditStage.ts'
+import type { HopsRecorded } from './events.ts'
+import { formatPosition } from './record.ts'
+
+/** How many rows the store of the metadata log holds. */
+export interface HopRows {
+  forwarded: number
+  refused: number
+}
+
+/** What the Command Center says that it did, beside what it did. */
+export class HopBooks {
+  readonly #stage: Stage
+  readonly #auditedTopics: ReadonlySet<string>
+  /** By cell of the inbox: how often it was said to be forwarded, and refused. */
+  readonly #forwarded: Uint8Array
+  readonly #refused: Uint8Array
+  readonly said: HopRows = { forwarded: 0, refused: 0 }
+
+  constructor(stage: Stage, auditedTopics: ReadonlySet<string>) {
+    this.#stage = stage
+    this.#auditedTopics = auditedTopics
+    this.#forwarded = new Uint8Array(stage.causes.size)
+    this.#refused = new Uint8Array(stage.causes.size)
+  }
+
+  /** @param isLate it came after the look at the bounds */
+  take({ hops }: HopsRecorded, partition: number, place: number, isLate: boolean): void {
+    for (const { offset, error, targetTopic } of hops) {
+      const cell = this.#stage.causes.cellOf(partition, offset)
+      if (cell < 0) continue
+      if (isLate) {
+        this.#stage.excuse(cell)
+        continue
+      }
+      increment(error === undefined ? this.#forwarded : this.#refused, cell)
+      this.said[error === undefined ? 'forwarded' : 'refused']++
+      // A topic of somebody else, which is not read here: what is said of it has to do.
+      if (error === undefined && !this.#auditedTopics.has(targetTopic!)) {
+        this.#stage.addResult({ cell, partition, offset }, this.#stage.causes.orderAt(cell), place)
+      }
+    }
+  }
+
+  /**
+   * Forwarded is received less refused, by position, and all of it is in the metadata log.
+   *
+   * @param rows of the store; it is compared when the log has come to its end
+   */
+  check({ isWhole }: AuditBook, rows: HopRows | undefined): Finding[] {
+    const said = new Finding('each message has its line in the metadata, with what became of it', 1)
+    const { causes, results, deadLetters, late } = this.#stage
+    for (let cell = 0; cell < causes.size; cell++) {
+      if (!causes.isThere(cell) || late[cell] === 1) continue
+      said.lookedAt++
+      const [forwarded, refused] = [results[cell] ?? 0, deadLetters[cell] ?? 0]
+      if (forwarded === this.#forwarded[cell] && refused === this.#refused[cell]) continue
+      said.add(() => {
+        const { partition, offset } = causes.positionOf(cell)
+        const position = formatPosition(causes.topic, partition, offset)
+        const what = `forwarded ${forwarded} and refused ${refused} times, the metadata say ${this.#forwarded[cell]} and ${this.#refused[cell]}`
+        return { id: position, what, seen: [position] }
+      })
+    }
+    const stored = new Finding('the metadata log holds each line once', 1)
+    if (!rows) stored.skipped = 'only of a drained pipeline (--drained)'
+    else if (!isWhole) stored.skipped = 'the oldest records are deleted'
+    for (const what of ['forwarded', 'refused'] as const) {
+      if (!rows) break
+      stored.lookedAt += rows[what]
+      if (rows[what] === this.said[what]) continue
+      stored.add(() => ({
+        id: what,
+        what: `${rows[what]} rows where ${this.said[what]} are expected`,
+        seen: [],
+      }))
+    }
+    return [said, stored]
+  }
+}
