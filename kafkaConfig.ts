@@ -275,8 +275,13 @@ function readSealedTopics(env: Environment): string[] {
 /** @throws ConfigurationError without the keys: they are secrets */
 function readKeys(env: Environment): KeyRing {
   const file = env.ENCRYPTION_KEYS_FILE?.trim()
-  if (file) return KeyRing.fromFile(file)
   const key = env.ENCRYPTION_KEY?.trim()
+  if (file && key) {
+    throw new ConfigurationError(
+      'ENCRYPTION_KEY and ENCRYPTION_KEYS_FILE are both set: take one of them away',
+    )
+  }
+  if (file) return KeyRing.fromFile(file)
   if (key) return KeyRing.fromKey(key)
   if (existsSync(OWN_KEYS_FILE)) return KeyRing.fromFile(OWN_KEYS_FILE)
   throw new ConfigurationError(

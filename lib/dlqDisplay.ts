@@ -2,7 +2,7 @@
 
 import { isUtf8 } from 'node:buffer'
 import type { DeadLetterSummary, LetterState } from './deadLetterQueue.ts'
-import { formatCount } from './text.ts'
+import { formatCount, formatTable } from './text.ts'
 import type { TopicRecord } from './topicReader.ts'
 
 const MAX_TEXT_LENGTH = 4_000
@@ -51,7 +51,9 @@ const COLUMNS = [
   'state',
   'reason',
 ] as const
-const ALIGNED_RIGHT: ReadonlySet<string> = new Set(['tried', 'redriven', 'bytes'])
+const ALIGNED_RIGHT = new Set(
+  ['tried', 'redriven', 'bytes'].map((name) => (COLUMNS as readonly string[]).indexOf(name)),
+)
 
 /**
  * A line for each letter, oldest first.
@@ -70,15 +72,7 @@ export function formatLetters(listed: readonly DeadLetterSummary[], width?: numb
     letter.state,
     printable(letter.reason),
   ])
-  const table = [[...COLUMNS] as string[], ...rows]
-  const widths = COLUMNS.map((name, column) =>
-    table.reduce((widest, row) => Math.max(widest, row[column]!.length), name.length),
-  )
-  const pad = (cell: string, column: number) => {
-    if (column === COLUMNS.length - 1) return cell
-    return ALIGNED_RIGHT.has(COLUMNS[column]!) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)
-  }
-  return table.map((row) => `${row.map(pad).join('  ').slice(0, width)}\n`).join('')
+  return formatTable(COLUMNS, rows, ALIGNED_RIGHT, width)
 }
 
 /** How many there are, of which kinds, in words. */

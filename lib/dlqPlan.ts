@@ -2,7 +2,7 @@ import { type DeadLetterSummary, orderIdIn } from './deadLetterQueue.ts'
 import { ConfigurationError } from './errors.ts'
 import { parseInstant } from './instant.ts'
 import { parsePosition } from './record.ts'
-import { GROUPS, type GroupName } from './topics.ts'
+import type { GroupName } from './topics.ts'
 
 export const DLQ_COMMANDS = ['list', 'show', 'redrive', 'drop'] as const
 export type DlqCommand = (typeof DLQ_COMMANDS)[number]
@@ -43,12 +43,13 @@ const DEFAULT_MAX_REDRIVES = 3
 /**
  * What the command line asks for.
  *
+ * @param known the groups of this wiring
  * @throws ConfigurationError for what cannot be, with a sentence on what can
  */
 export function readDlqPlan(
   command: string | undefined,
   values: DlqFlagValues,
-  known: readonly GroupName[] = GROUPS,
+  known: readonly GroupName[],
 ): DlqPlan {
   const text = (flag: keyof DlqFlagValues) => values[flag] as string | undefined
   const isKnown = (name: string | undefined): name is DlqCommand => DLQ_COMMANDS.includes(name as DlqCommand)

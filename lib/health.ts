@@ -10,17 +10,19 @@ export interface HealthServer {
 /** How many ports above the first are tried: as many instances of all services can run on one machine. */
 const PORTS_TRIED = 50
 
-/** `body` becomes JSON; 200 when no status is given. */
-export interface Answer {
-  status?: number
-  body: unknown
-}
+/** `body` becomes JSON, unless it says what text it is; 200 when no status is given. */
+export type Answer = { status?: number } & (
+  | { body: unknown; contentType?: never }
+  | { body: string; contentType: string }
+)
 
 /**
  * What a service can be asked by GET, by path. A path that ends in a slash takes all that lie below it, and is told what
  * follows the slash, decoded.
  */
-export type Routes = Readonly<Record<string, (query: URLSearchParams, rest: string) => Answer>>
+export type Routes = Readonly<
+  Record<string, (query: URLSearchParams, rest: string) => Answer | Promise<Answer>>
+>
 
 /**
  * Says how a service is, on 127.0.0.1: `/health/live` (200 as long as it runs), `/health/ready` (200 while it has
@@ -47,10 +49,10 @@ export async function startHealthServer(
       ...routes,
     }),
   )
-  const server = createServer((request, response) => {
-    const { status = 200, body } = answer(all, request)
-    response.writeHead(status, { 'content-type': 'application/json' })
-    response.end(JSON.stringify(body))
+  const server = createServer(async (request, response) => {
+    const { status = 200, body, contentType } = await answer(all, request)
+    response.writeHead(status, { 'content-type': contentType ?? 'application/json' })
+    response.end(contentType === undefined ? JSON.stringify(body) : body)
   })
   for (let attempt = 0; ; attempt++) {
     try {
@@ -63,7 +65,10 @@ export async function startHealthServer(
   }
 }
 
-function answer(routes: ReadonlyMap<string, Routes[string]>, { method, url = '' }: IncomingMessage): Answer {
+async function answer(
+  routes: ReadonlyMap<string, Routes[string]>,
+  { method, url = '' }: IncomingMessage,
+): Promise<Answer> {
   if (method !== 'GET' && method !== 'HEAD') return { status: 405, body: { error: 'only GET is answered' } }
   const [path = '', query] = url.split('?', 2)
   const exact = routes.get(path)
@@ -72,7 +77,7 @@ function answer(routes: ReadonlyMap<string, Routes[string]>, { method, url = '' 
   const below = routes.get(parent)
   if (!below) return { status: 404, body: { error: `try ${[...routes.keys()].join(', ')}` } }
   try {
-    return below(new URLSearchParams(query), decodeURIComponent(path.slice(parent.length)))
+    return await below(new URLSearchParams(query), decodeURIComponent(path.slice(parent.length)))
   } catch (error) {
     if (!(error instanceof URIError)) throw error
     return { status: 400, body: { error: 'the path is wrongly encoded' } }

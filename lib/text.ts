@@ -12,3 +12,24 @@ export function storableText(text: string, maxLength: number): string {
 export function formatSeconds(ms: number): string {
   return `${(ms / 1_000).toFixed(1)} s`
 }
+
+/**
+ * A line for each row, in columns.
+ *
+ * @param alignedRight the columns of numbers
+ * @param width cut lines to so many columns; as long as they are without it
+ */
+export function formatTable(
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+  alignedRight: ReadonlySet<number>,
+  width?: number,
+): string {
+  const table = [header, ...rows]
+  const widths = header.map((_, column) =>
+    table.reduce((widest, row) => Math.max(widest, row[column]!.length), 0),
+  )
+  const pad = (cell: string, column: number) =>
+    alignedRight.has(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)
+  return table.map((row) => `${row.map(pad).join('  ').trimEnd().slice(0, width)}\n`).join('')
+}

@@ -6,6 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { parse } from 'yaml'
+import { CASSANDRA_VERSION } from '../infra/cassandra.ts'
+import { CASSANDRA_HEAP, settingFlags } from '../infra/cassandraState.ts'
 import { COMPOSE_CLUSTERS, findDocker } from '../infra/compose.ts'
 import { KAFKA_VERSION } from '../infra/kafka.ts'
 import { heapOptions, kafkaSettings } from '../infra/kafkaState.ts'
@@ -28,6 +30,7 @@ const compose = parse(text, { merge: true }) as {
 }
 const service = (name: string): Service => compose.services[name] ?? assert.fail(`no service ${name}`)
 const postgres = service('postgres')
+const cassandra = service('cassandra')
 const clusters = COMPOSE_CLUSTERS.map((cluster) => ({ ...cluster, nodes: cluster.services.map(service) }))
 
 /** The names that the image turns back into settings: upper case, a dot becomes an underscore. */
@@ -36,9 +39,15 @@ function asEnvironment(settings: Readonly<Record<string, string>>): Record<strin
   return Object.fromEntries(Object.entries(settings).map(([name, value]) => [rename(name), value]))
 }
 
-test('the Compose file, the launchers and the pom name the same versions', async () => {
-  const pom = await readFile(new URL('../infra/pom.xml', import.meta.url), 'utf8')
-  assert.equal(/<kafka\.version>(.+)<\/kafka\.version>/.exec(pom)?.[1], KAFKA_VERSION)
+test('the Compose file, the launchers and the poms name the same versions', async () => {
+  const [kafkaPom, cassandraPom] = await Promise.all(
+    ['pom.xml', 'cassandra/pom.xml'].map((name) =>
+      readFile(new URL(`../infra/${name}`, import.meta.url), 'utf8'),
+    ),
+  )
+  assert.equal(/<kafka\.version>(.+)<\/kafka\.version>/.exec(kafkaPom!)?.[1], KAFKA_VERSION)
+  assert.equal(/<cassandra\.version>(.+)<\/cassandra\.version>/.exec(cassandraPom!)?.[1], CASSANDRA_VERSION)
+  assert.equal(cassandra.image, `cassandra:${CASSANDRA_VERSION}`)
   for (const { image } of clusters.flatMap(({ nodes }) => nodes)) {
     assert.equal(image, `apache/kafka:${KAFKA_VERSION}`)
   }
@@ -101,6 +110,7 @@ test('without a profile, what starts is one broker, PostgreSQL and Kafka UI; no 
   const byDefault = all.filter(([, { profiles }]) => profiles === undefined).map(([name]) => name)
   assert.deepEqual(byDefault, ['kafka', 'postgres', 'kafka-ui'])
   for (const { profiles } of clusters[1]!.nodes) assert.deepEqual(profiles, ['cluster'])
+  assert.deepEqual(cassandra.profiles, ['cassandra'])
   const taken = all.flatMap(([, { ports, volumes = [] }]) => [
     ...ports.map((port) => /:-(\d+)}/.exec(port)?.[1]),
     ...volumes.map((volume) => volume.split(':')[0]),
@@ -114,7 +124,13 @@ test('the Compose file gives PostgreSQL the settings and the names of the launch
   assert.deepEqual(Object.values(postgres.environment), [POSTGRES_NAME, POSTGRES_NAME, POSTGRES_NAME])
 })
 
-test('every port of the Compose file is bound to this machine, every volume is declared, both servers are checked', () => {
+test('the Compose file gives Cassandra the settings of the launcher', () => {
+  const { JVM_EXTRA_OPTS, MAX_HEAP_SIZE } = cassandra.environment
+  assert.deepEqual(JVM_EXTRA_OPTS?.split(' '), settingFlags())
+  assert.equal(MAX_HEAP_SIZE, CASSANDRA_HEAP)
+})
+
+test('every port of the Compose file is bound to this machine, every volume is declared, every server is checked', () => {
   for (const { ports, volumes = [] } of Object.values(compose.services)) {
     for (const port of ports) assert.match(port, /^127\.0\.0\.1:\$\{\w+_PORT:-\d+\}:\d+$/)
     for (const volume of volumes) assert.ok((volume.split(':')[0] ?? '') in compose.volumes)
@@ -126,6 +142,7 @@ test('every port of the Compose file is bound to this machine, every volume is d
     assert.ok(healthcheck)
   }
   assert.ok(postgres.healthcheck)
+  assert.match(cassandra.healthcheck?.test.at(-1) ?? '', /\/9042$/)
 })
 
 test('with Docker, services are brought up one after the other and only these are stopped', async (t) => {

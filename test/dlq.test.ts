@@ -14,6 +14,7 @@ import { fetchLag, workingGroups } from '../lib/groupLag.ts'
 import { createLogger } from '../lib/log.ts'
 import { Processor } from '../lib/processor.ts'
 import { headerText, publish } from '../lib/record.ts'
+import { GROUPS, groupsOf } from '../lib/topics.ts'
 import { runScript, testEnvironment, until } from './harness.ts'
 import {
   assertEachOnce,
@@ -65,7 +66,8 @@ async function dlq(
     signal: new AbortController().signal,
   }
   try {
-    const plan = readDlqPlan(command, parseArgs({ options: DLQ_FLAGS, args }).values)
+    const { values } = parseArgs({ options: DLQ_FLAGS, args })
+    const plan = readDlqPlan(command, values, groupsOf(config.topics))
     const isAllDone = await runDlq(context, plan, {
       async print(out) {
         run.stdout += out
@@ -336,7 +338,7 @@ test('what cannot be is refused with a sentence', async (t) => {
     ['list', { since: '2026-01-02', until: '2026-01-01' }, /--since must be before --until/],
   ]
   for (const [command, flags, sentence] of refusals) {
-    assert.throws(() => readDlqPlan(command, flags), sentence)
+    assert.throws(() => readDlqPlan(command, flags, GROUPS), sentence)
   }
 })
 

@@ -319,7 +319,7 @@ test('npm run infra refuses what it cannot do with one line', async (t) => {
     [['--kafka-port', '70000'], /^--kafka-port is "70000": it must be a port number from 1 to 65535\.\n$/],
     [['--kafka-port', '65534', '--brokers', '3'], /^--kafka-port is "65534": .+ from 1 to 65533\.\n$/],
     [['--brokers', '2'], /^--brokers is "2": it must be 1 or 3\.\n$/],
-    [['--only', 'redis'], /^--only is "redis": it must be kafka or postgres\.\n$/],
+    [['--only', 'redis'], /^--only is "redis": it must be kafka, postgres or cassandra\.\n$/],
     [['--unknown'], /^Unknown option '--unknown'.+See "npm run infra -- --help"\.\n$/],
   ]
   await Promise.all(

@@ -24,7 +24,8 @@ describe('the configuration', () => {
 
   it('explains every variable in .env.example that the code reads, and no other', () => {
     const read = new Set<string>()
-    const given = { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p' }
+    const sasl = { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p' }
+    const given = { ...sasl, SEALED_TOPICS: 'all', ENCRYPTION_KEY: 'k'.repeat(43).concat('=') }
     const get = (env: Record<string, string>, name: string) => {
       read.add(name)
       return env[name]
@@ -44,6 +45,8 @@ describe('the configuration', () => {
     ['ORDER_LIMIT', '1,000', /ORDER_LIMIT=1,000 .* amount such as/],
     ['MIN_INSYNC_REPLICAS', '2', /MIN_INSYNC_REPLICAS=2 .* above REPLICATION_FACTOR \(1\)/],
     ['TOPIC_PREFIX', 'a b', /TOPIC_PREFIX=a b/],
+    ['ROUTING', 'scenic', /ROUTING=scenic .* one of direct, command-center/],
+    ['SEALED_TOPICS', 'products', /SEALED_TOPICS=products .* all, or some of orders.raw/],
     ['LOG_LEVEL', 'loud', /LOG_LEVEL=loud .* one of trace, debug/],
     ['KAFKA_SASL_MECHANISM', 'plain', /needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD/],
     ['KAFKA_TLS_CA_FILE', '/no/such.pem', /KAFKA_TLS_CA_FILE=\/no\/such\.pem .* no such file/],

@@ -12,10 +12,10 @@
  */
 import { type Config, createKafka } from '../kafkaConfig.ts'
 import { ConfigurationError, UnavailableError } from '../lib/errors.ts'
-import { formatTable } from '../lib/hopQueriesDisplay.ts'
 import { addRoute, listRoutes, type Route, switchRoute, WORKER_NAME } from '../lib/routes.ts'
 import { fetchTargets } from '../lib/routeTargets.ts'
 import { runMain, type Service } from '../lib/service.ts'
+import { formatTable } from '../lib/text.ts'
 
 const COMMANDS = ['list', 'add', 'enable', 'disable'] as const
 const FLAGS = {
