@@ -158,17 +158,16 @@ export class Processor<Event, State> {
     }
   }
 
-  /** Saves the group a wait for the session that crashed. Where that fails the group waits, and we need not. */
+  /**
+   * Saves the group a wait for the session that crashed.
+   *
+   * @throws when the group cannot be asked: a broker that has just come back refuses that for a moment, and whoever
+   *   joined without it would wait the whole session out
+   */
   async #leaveForDead(kafka: Kafka): Promise<void> {
-    const memberId = this.#deadMemberId
-    if (memberId === undefined) return
+    if (this.#deadMemberId === undefined) return
+    await leaveGroup(kafka, this.#options.group, this.#deadMemberId)
     this.#deadMemberId = undefined
-    const { group, log } = this.#options
-    try {
-      await leaveGroup(kafka, group, memberId)
-    } catch (error) {
-      log.debug({ error }, `could not take ${memberId} out of its group: ${describe(error)}`)
-    }
   }
 
   #createConsumer(kafka: Kafka): Consumer {
