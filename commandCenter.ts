@@ -34,6 +34,7 @@ await runService('command-center', 'Forwards sealed messages by worker_name.', a
     outputs: [hops],
     maxBatchRecords: MAX_BATCH_RECORDS,
     commitIntervalMs: config.commandCenter.commitIntervalMs,
+    isPrompt: true,
     createState: () => undefined,
     handle(records: InputRecord<Message>[]): Outcome[] {
       const nowMs = Date.now()

@@ -53,7 +53,7 @@ const ORPHAN_TIMEOUT_MS = 20_000
 
 /**
  * Starts the brokers and resolves when all answer and are in the cluster. Formats the state on first use; keeps it
- * across stops, kills and changes of port. Throws InfrastructureError: JAVA_MISSING, JAVA_TOO_OLD, MAVEN_MISSING,
+ * across stops, kills and changes of port. Throws InfrastructureError: JAVA_MISSING, JAVA_UNSUITABLE, MAVEN_MISSING,
  * MAVEN_FAILED, PORT_IN_USE, ALREADY_RUNNING, OTHER_CLUSTER_SIZE, KAFKA_FORMAT_FAILED, KAFKA_START_FAILED.
  */
 export async function startKafkaCluster(options: KafkaClusterOptions): Promise<KafkaCluster> {

@@ -1,4 +1,4 @@
-// npm run infra: Kafka and PostgreSQL on this machine, without Docker, in the foreground.
+// npm run infra: Kafka and PostgreSQL on this machine, without Docker, in the foreground; or Cassandra alone.
 //
 // State is kept in .data/ from one run to the next. Flags: see --help.
 
@@ -6,6 +6,12 @@ import { access, rm } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import {
+  cassandraStatePaths,
+  findRunningCassandra,
+  type RunningCassandra,
+  startCassandra,
+} from './cassandra.ts'
 import { type KafkaCluster, startKafkaCluster } from './kafkaCluster.ts'
 import { CLUSTER_SIZES, findRunningKafka, kafkaStatePaths } from './kafkaState.ts'
 import { keepKafkaRunning, unexpectedEnd } from './keepRunning.ts'
@@ -15,24 +21,28 @@ import { InfrastructureError } from './serverProcess.ts'
 const HELP = `npm run infra [-- flags]: Kafka and PostgreSQL in the foreground, without Docker
 
   --only kafka|postgres   start one of the two
+  --only cassandra        start Cassandra instead, for METADATA_STORE=cassandra
   --brokers 1|3           how many Kafka brokers; default 1. Three keep three copies, and any one may be killed
   --kafka-port N          default 9092; of three brokers the first, and the two ports after it are the others'
   --postgres-port N       default 5432
+  --cassandra-port N      default 9042
   --data-dir DIRECTORY    where the state and the logs lie; default .data of the project
   --json                  print one line of JSON when ready (progress goes to stderr)
-  --reset                 remove the state of both and exit (what "docker compose down -v" is to Docker)
+  --reset                 remove the state of all and exit (what "docker compose down -v" is to Docker)
   --help                  this
 
-Ctrl-C stops both and keeps the state.`
+Ctrl-C stops them and keeps the state.`
 
 const DEFAULT_DATA_DIRECTORY = fileURLToPath(new URL('../.data', import.meta.url))
 
 interface Flags {
   readonly kafka: boolean
   readonly postgres: boolean
+  readonly cassandra: boolean
   /** One for each broker. */
   readonly kafkaPorts: number[]
   readonly postgresPort: number
+  readonly cassandraPort: number
   readonly dataDir: string
   readonly json: boolean
   readonly reset: boolean
@@ -47,6 +57,7 @@ function readFlags(args: string[]): Flags {
       brokers: { type: 'string', default: '1' },
       'kafka-port': { type: 'string', default: '9092' },
       'postgres-port': { type: 'string', default: '5432' },
+      'cassandra-port': { type: 'string', default: '9042' },
       'data-dir': { type: 'string', default: DEFAULT_DATA_DIRECTORY },
       json: { type: 'boolean', default: false },
       reset: { type: 'boolean', default: false },
@@ -54,16 +65,18 @@ function readFlags(args: string[]): Flags {
     },
   })
   const { only } = values
-  if (only !== undefined && only !== 'kafka' && only !== 'postgres') {
-    throw new InfrastructureError('BAD_FLAG', `--only is "${only}": it must be kafka or postgres.`)
+  if (only !== undefined && !['kafka', 'postgres', 'cassandra'].includes(only)) {
+    throw new InfrastructureError('BAD_FLAG', `--only is "${only}": it must be kafka, postgres or cassandra.`)
   }
   return {
-    kafka: only !== 'postgres',
-    postgres: only !== 'kafka',
+    kafka: only === undefined || only === 'kafka',
+    postgres: only === undefined || only === 'postgres',
+    cassandra: only === 'cassandra',
     kafkaPorts: Array.from({ length: readBrokers(values.brokers) }, (_, index) =>
       readPort('--kafka-port', values['kafka-port'], index),
     ),
     postgresPort: readPort('--postgres-port', values['postgres-port']),
+    cassandraPort: readPort('--cassandra-port', values['cassandra-port']),
     dataDir: resolve(values['data-dir']),
     json: values.json,
     reset: values.reset,
@@ -94,11 +107,14 @@ function readPort(flag: string, text: string, further = 0): number {
 
 /** Removes only what the launchers have made: the jars, and whatever else lies in the data directory, stay. */
 async function reset(dataDir: string): Promise<void> {
-  const [kafka, postgres] = await Promise.all([findRunningKafka(dataDir), findRunningPostgres(dataDir)])
-  const running = [
-    ...(kafka ? [{ name: 'Kafka', pid: kafka.launcherPid ?? kafka.pid }] : []),
-    ...(postgres ? [{ name: 'PostgreSQL', pid: postgres.launcherPid ?? postgres.pid }] : []),
+  const servers = [
+    { name: 'Kafka', server: await findRunningKafka(dataDir) },
+    { name: 'PostgreSQL', server: await findRunningPostgres(dataDir) },
+    { name: 'Cassandra', server: await findRunningCassandra(dataDir) },
   ]
+  const running = servers.flatMap(({ name, server }) =>
+    server === undefined ? [] : [{ name, pid: server.launcherPid ?? server.pid }],
+  )
   const first = running[0]
   if (first !== undefined) {
     const names = running.map(({ name }) => name).join(' and ')
@@ -107,7 +123,9 @@ async function reset(dataDir: string): Promise<void> {
       `Nothing was removed from ${dataDir} because ${names} still use it: press Ctrl-C where they run, or run "kill ${first.pid}".`,
     )
   }
-  const candidates = [...kafkaStatePaths(dataDir), ...postgresStatePaths(dataDir)]
+  const candidates = [kafkaStatePaths, postgresStatePaths, cassandraStatePaths].flatMap((paths) =>
+    paths(dataDir),
+  )
   const present = await Promise.all(
     candidates.map((path) =>
       access(path).then(
@@ -119,36 +137,37 @@ async function reset(dataDir: string): Promise<void> {
   await Promise.all(candidates.map((path) => rm(path, { recursive: true, force: true })))
   const removed = present.some(Boolean)
   console.log(
-    removed ? `Removed the state of Kafka and PostgreSQL in ${dataDir}.` : `Nothing to remove in ${dataDir}.`,
+    removed ? `Removed the state of all servers in ${dataDir}.` : `Nothing to remove in ${dataDir}.`,
   )
 }
 
 interface Running {
   readonly kafka: KafkaCluster | undefined
   readonly postgres: RunningPostgres | undefined
+  readonly cassandra: RunningCassandra | undefined
   stop(): Promise<void>
 }
 
-/** Starts what the flags ask for, side by side; if one fails, the other is stopped again. */
+/** Starts what the flags ask for, side by side; if one fails, the others are stopped again. */
 async function start(flags: Flags, onProgress: (line: string) => void): Promise<Running> {
   const { dataDir, kafkaPorts: ports } = flags
-  const [kafka, postgres] = await Promise.allSettled([
+  const results = await Promise.allSettled([
     flags.kafka ? startKafkaCluster({ dataDir, brokers: ports.length, ports, onProgress }) : undefined,
     flags.postgres ? startPostgres({ dataDir, port: flags.postgresPort, onProgress }) : undefined,
+    flags.cassandra ? startCassandra({ dataDir, port: flags.cassandraPort, onProgress }) : undefined,
   ])
-  const started = [kafka, postgres].flatMap((result) => (result.status === 'fulfilled' && result.value) || [])
+  const [kafka, postgres, cassandra] = results
+  const started = results.flatMap((result) => (result.status === 'fulfilled' && result.value) || [])
   const stop = async (): Promise<void> => void (await Promise.all(started.map((server) => server.stop())))
-  if (kafka.status === 'rejected' || postgres.status === 'rejected') {
+  if (kafka.status === 'rejected' || postgres.status === 'rejected' || cassandra.status === 'rejected') {
     await stop()
-    const failures = [kafka, postgres].flatMap((result) =>
-      result.status === 'rejected' ? [result.reason] : [],
-    )
+    const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []))
     throw failures.length === 1 ? failures[0] : new AggregateError(failures)
   }
-  return { kafka: kafka.value, postgres: postgres.value, stop }
+  return { kafka: kafka.value, postgres: postgres.value, cassandra: cassandra.value, stop }
 }
 
-function announce({ kafka, postgres }: Running, json: boolean): void {
+function announce({ kafka, postgres, cassandra }: Running, json: boolean): void {
   if (json) {
     const facts = {
       kafka: kafka && describeKafka(kafka),
@@ -157,6 +176,12 @@ function announce({ kafka, postgres }: Running, json: boolean): void {
         version: postgres.version,
         pid: postgres.pid,
         logFile: postgres.logFile,
+      },
+      cassandra: cassandra && {
+        address: cassandra.address,
+        version: cassandra.version,
+        pid: cassandra.pid,
+        logFile: cassandra.logFile,
       },
     }
     console.log(JSON.stringify(facts))
@@ -168,6 +193,10 @@ function announce({ kafka, postgres }: Running, json: boolean): void {
     console.log(`Kafka ${kafka.version} on ${where}, cluster ${kafka.clusterId}, log ${logs}`)
   }
   if (postgres) console.log(`PostgreSQL ${postgres.version} on ${postgres.url}, log ${postgres.logFile}`)
+  if (cassandra) {
+    console.log(`Cassandra ${cassandra.version} on ${cassandra.address}, log ${cassandra.logFile}`)
+    console.log(`In .env:\n\nMETADATA_STORE=cassandra\nCASSANDRA_CONTACT_POINTS=${cassandra.address}\n`)
+  }
   if (kafka && kafka.nodes.length > 1) {
     console.log(`In .env:\n\n${environmentFor(kafka)}\n`)
     console.log('A broker that is killed is started again.')
@@ -198,10 +227,11 @@ function firstSignal(): Promise<NodeJS.Signals> {
 }
 
 /** Resolves with a sentence when a server has ended for good without having been told to. */
-function failure({ kafka, postgres }: Running, say: (line: string) => void): Promise<string> {
+function failure({ kafka, postgres, cassandra }: Running, say: (line: string) => void): Promise<string> {
   return Promise.race([
     ...(kafka ? [keepKafkaRunning(kafka, say)] : []),
     ...(postgres ? [unexpectedEnd('PostgreSQL', postgres)] : []),
+    ...(cassandra ? [unexpectedEnd('Cassandra', cassandra)] : []),
   ])
 }
 

@@ -31,6 +31,8 @@ export interface ProcessorOptions<Event, State> {
   seal?: Sealer
   /** Least time between the beginnings of two transactions of a task, unless a batch is full. */
   commitIntervalMs: number
+  /** Each record is waited for: it is fetched as it comes, and committed soon, at what that costs. */
+  isPrompt?: boolean
   log: Logger
   /** Told of each record once it is committed. */
   onDone?: (record: RawRecord, outcome: Outcome) => void
@@ -49,6 +51,12 @@ export interface ProcessorStatus {
 }
 
 const MAX_RESTART_MS = 1_000
+/**
+ * Orders that trickle in are fetched together: a fetch for each of them is what costs, on both sides. Nor may it take long: a
+ * paused partition that is resumed waits for the fetch under way.
+ */
+const FETCH_TOGETHER = { maxWaitTimeInMs: 50, minBytes: 64 * 1024 }
+const FETCH_AT_ONCE = { maxWaitTimeInMs: 50, minBytes: 1 }
 const DRAIN_DEADLINE_MS = 15_000
 
 /**
@@ -171,7 +179,7 @@ export class Processor<Event, State> {
   }
 
   #createConsumer(kafka: Kafka): Consumer {
-    const { group, sessionTimeoutMs } = this.#options
+    const { group, sessionTimeoutMs, isPrompt } = this.#options
     return kafka.consumer({
       groupId: group,
       sessionTimeout: sessionTimeoutMs,
@@ -181,10 +189,7 @@ export class Processor<Event, State> {
       partitionAssigners: [coPartitioningAssigner(() => [...this.#tasks.keys()])],
       allowAutoTopicCreation: false,
       readUncommitted: false,
-      // Orders that trickle in are fetched together: a fetch for each of them is what costs, on both sides. Nor may it
-      // take long: a paused partition that is resumed waits for the fetch under way.
-      maxWaitTimeInMs: 50,
-      minBytes: 64 * 1024,
+      ...(isPrompt ? FETCH_AT_ONCE : FETCH_TOGETHER),
       maxBytesPerPartition: 256 * 1024,
       metadataMaxAge: 60_000,
       // Ours is the only hand that restarts it.
@@ -231,7 +236,7 @@ export class Processor<Event, State> {
   }
 
   #createTask(consumer: Consumer, partition: number): Task<Event, State> {
-    const { group, work, retries, deadLetters, seal, commitIntervalMs, log } = this.#options
+    const { group, work, retries, deadLetters, seal, commitIntervalMs, isPrompt, log } = this.#options
     return new Task({
       group,
       partition,
@@ -240,6 +245,7 @@ export class Processor<Event, State> {
       deadLetterTopic: deadLetters.name,
       seal: seal ?? ((record) => record),
       commitIntervalMs,
+      isPrompt: isPrompt === true,
       consumer,
       producerKafka: this.#producerKafka,
       membershipConfirmed: (signal) => this.#membershipConfirmed(signal),

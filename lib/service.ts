@@ -31,6 +31,8 @@ export interface ServiceWork<Event, State> extends Omit<Work<Event, State>, 'max
   maxBatchRecords?: number
   /** Least time between two transactions of a task; as configured unless told otherwise. */
   commitIntervalMs?: number
+  /** Each record is waited for; see {@link Processor}. */
+  isPrompt?: boolean
   /** More lines for the status, by name: shown with the counters each second and in the health report. */
   details?: () => Record<string, string | number>
   /** What it can be asked on its health port, beside its health. */
@@ -95,6 +97,7 @@ export async function serve<Event, State>(
     seal: createSealer({ topics: config.topics, keys: config.keys, sender: group }),
     sessionTimeoutMs: config.kafka.sessionTimeoutMs,
     commitIntervalMs: work.commitIntervalMs ?? defaultCommitInterval(work, config),
+    isPrompt: work.isPrompt === true,
     log,
     ...(verbose ? { onDone: printOutcome } : {}),
   })

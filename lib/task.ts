@@ -20,6 +20,8 @@ const TAIL_COMMIT_AFTER_MS = 200
  * times as long as the last one took passes from one beginning to the next, within bounds. Behind, all of that time.
  */
 const COMMIT_SPACING = 6
+/** For work that others wait for with each record. */
+const PROMPT_COMMIT_SPACING = 1
 const MAX_COMMIT_INTERVAL_MS = 500
 /** Batches beyond the position that may still arrive after a seek, before the position itself is in doubt. */
 const MAX_GAPS = 5
@@ -36,6 +38,7 @@ export interface TaskContext<Event, State> {
   deadLetterTopic: string
   seal: Sealer
   commitIntervalMs: number
+  isPrompt: boolean
   consumer: Consumer
   /** Not the consumer's: see {@link createKafka}. */
   producerKafka: Kafka
@@ -275,8 +278,9 @@ export class Task<Event, State> {
   }
 
   #commitInterval(isBehind: boolean): number {
-    const { commitIntervalMs } = this.#context
-    const spacedMs = isBehind ? MAX_COMMIT_INTERVAL_MS : this.#lastCommitMs * COMMIT_SPACING
+    const { commitIntervalMs, isPrompt } = this.#context
+    const spacing = isPrompt ? PROMPT_COMMIT_SPACING : COMMIT_SPACING
+    const spacedMs = isBehind ? MAX_COMMIT_INTERVAL_MS : this.#lastCommitMs * spacing
     return Math.max(commitIntervalMs, Math.min(spacedMs, MAX_COMMIT_INTERVAL_MS))
   }
 
