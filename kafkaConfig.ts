@@ -343,7 +343,7 @@ export function createKafka(
     // CONCURRENT_TRANSACTIONS is answered while the markers of the transaction before are written, which takes a
     // few milliseconds: with the default first wait of 300 ms a transaction takes that long. Given up after about
     // three seconds, when whoever called tries again in a way of its own.
-    retry: { initialRetryTime: 10, maxRetryTime: 1_000, retries: 9 },
+    retry: { initialRetryTime: 2, maxRetryTime: 1_000, retries: 11 },
     ...limits,
     logLevel: logger.isLevelEnabled('debug') ? logLevel.INFO : logLevel.ERROR,
     logCreator: kafkaLogCreator(logger),

@@ -4,6 +4,7 @@
  *   --rate N       messages/s for the latency, 1,000 by default
  *   --seconds N    how long each latency is measured, 20 by default
  *   --messages N   size of the backlog for the throughput, 200,000 by default
+ *   --partitions N of the topics, 6 by default: each partition has transactions of its own
  *   --json         one JSON object on standard output
  *
  * Latency is the time from before a message is sent until a read-committed consumer has it: `direct` without anybody in
@@ -33,6 +34,7 @@ const FLAGS = {
   rate: { type: 'string' },
   seconds: { type: 'string' },
   messages: { type: 'string' },
+  partitions: { type: 'string' },
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const
@@ -62,6 +64,11 @@ await runMain('bench', 'Measures a hop through the Command Center.', FLAGS, asyn
   const rate = readNumberFlag('rate', flags.rate ?? '1000', { min: 1, max: 100_000, isWhole: true })
   const seconds = readNumberFlag('seconds', flags.seconds ?? '20', { min: 1, max: 600, isWhole: true })
   const count = readNumberFlag('messages', flags.messages ?? '200000', { min: 1, max: 1e7, isWhole: true })
+  const partitions = readNumberFlag('partitions', flags.partitions ?? '6', {
+    min: 1,
+    max: 100,
+    isWhole: true,
+  })
   const dataDir = await mkdtemp(join(tmpdir(), 'order-pipeline-bench-'))
   const [kafkaPort, postgresPort] = [await freePort(), await freePort()]
   const kafka = await startKafka({ dataDir, port: kafkaPort, onProgress: say })
@@ -71,6 +78,7 @@ await runMain('bench', 'Measures a hop through the Command Center.', FLAGS, asyn
       KAFKA_BROKERS: `127.0.0.1:${kafkaPort}`,
       DATABASE_URL: postgres.url,
       ROUTING: 'command-center',
+      PARTITIONS: String(partitions),
       ENCRYPTION_KEY: randomBytes(32).toString('base64'),
       LOG_LEVEL: 'warn',
       HEALTH_PORT: '0',
@@ -89,7 +97,7 @@ await runMain('bench', 'Measures a hop through the Command Center.', FLAGS, asyn
     const one = await measureThroughput(bench, 1, count)
     const two = await measureThroughput(bench, 2, count)
     const latency = { direct, plain, commandCenter: routed }
-    const result = { rate, latency, one, two, cores: cpus().length, node: process.version }
+    const result = { rate, partitions, latency, one, two, cores: cpus().length, node: process.version }
     if (flags.json) console.log(JSON.stringify(result))
     else report(result)
   } finally {
