@@ -10,12 +10,14 @@
  * Flags: --verbose prints a line per message. Run as many instances as there are partitions.
  */
 import { createKafka } from './kafkaConfig.ts'
+import { awaitTopics } from './lib/awaitTopics.ts'
 import type { HopsRecorded } from './lib/events.ts'
 import { DeadLetter, type InputRecord, type Outcome, publish } from './lib/record.ts'
 import { RouteRegistry } from './lib/routeRegistry.ts'
 import { addDefaultRoutes } from './lib/routes.ts'
 import { type Direction, directionOf, forward, hopOf, type Message, messagesOf } from './lib/routing.ts'
 import { runService } from './lib/service.ts'
+import { orderTopics, requestTopics } from './lib/topics.ts'
 
 /** What is said about them in one record has to fit into it. */
 const MAX_BATCH_RECORDS = 1_000
@@ -24,8 +26,16 @@ await runService('command-center', 'Forwards sealed messages by worker_name.', a
   const { config, log, signal } = service
   const { inbox, hops } = config.topics
   const database = await service.openDatabase(1)
-  await addDefaultRoutes(database, config.topics)
+  if (!signal.aborted) await addDefaultRoutes(database, config.topics)
   const kafka = createKafka(config, 'command-center-routes', log)
+  const targets = [...orderTopics(config.topics), ...requestTopics(config.topics)]
+  // Else messages that come meanwhile would be refused, because the topics that they are for are not there yet.
+  await awaitTopics(
+    kafka,
+    targets.map(({ name }) => name),
+    log,
+    signal,
+  )
   const registry = await RouteRegistry.open({ database, kafka, sourceTopic: inbox.name, log, signal })
   service.onClose(() => registry.close())
 
@@ -38,7 +48,7 @@ await runService('command-center', 'Forwards sealed messages by worker_name.', a
     createState: () => undefined,
     handle(records: InputRecord<Message>[]): Outcome[] {
       const nowMs = Date.now()
-      const directions = records.map(({ event, partition }) => directionOf(event, partition, registry))
+      const directions = records.map((record) => directionOf(record, registry))
       const said = publish(hops, recordHops(records, directions, nowMs), `${records.length} hops`)
       return records.map((record, index) => {
         const { route, error } = directions[index]!

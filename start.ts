@@ -24,15 +24,14 @@ const flags = {
   help: { type: 'boolean' },
 } as const
 
-const keysFile = createMissingKeys()
-if (keysFile) console.error(`made a key for each worker in ${keysFile}`)
-
 await runMain(
   'start',
   'Runs the whole pipeline: infrastructure, services, simulator.',
   flags,
   async (service, values) => {
     checkFlags(values)
+    const keysFile = createMissingKeys()
+    if (keysFile) console.error(`made keys for the workers in ${keysFile}`)
     const run = new PipelineRun(service, values)
     try {
       await run.start()

@@ -75,8 +75,8 @@ export class ApiSender {
     const producer = this.#producer
     if (!producer) throw new UnavailableError('Kafka', new Error('it is being looked for'))
     const { topic, seal = (record) => record, timeoutMs } = this.#options
+    const sealed = records.map((record) => seal({ topic, ...record }))
     try {
-      const sealed = records.map((record) => seal({ topic, ...record }))
       await withTimeout(
         timeoutMs,
         producer.send({ topic: sealed[0]?.topic ?? topic, messages: sealed, acks: -1 }),

@@ -64,11 +64,14 @@ export const WAVES: ((topics: TopicTable) => { name: string }[])[] = [
   (topics) => JUDGE_NAMES.map((judge) => topics[eventsOf(judge)]),
   ({ ordersCompleted }) => [ordersCompleted],
   ({ ordersValidated, ordersRejected }) => [ordersValidated, ordersRejected],
-  (topics) => groupsOf(topics).map((group) => topics.retries[group]),
+  ({ retries, ...topics }) =>
+    groupsOf({ retries, ...topics })
+      .filter((group) => group !== 'command-center')
+      .map((group) => retries[group]),
   ({ ordersRaw, products }) => [ordersRaw, products],
   // What is forwarded follows from what lies here.
   (topics) => (topics.isRouted ? [...requestTopics(topics), topics.hops] : []),
-  ({ inbox, isRouted }) => (isRouted ? [inbox] : []),
+  ({ inbox, retries, isRouted }) => (isRouted ? [retries['command-center'], inbox] : []),
 ]
 
 /**

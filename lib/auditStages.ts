@@ -74,21 +74,31 @@ const FORWARDING: StageDefinition = {
   causeHeader: HOP_HEADER,
 }
 
+/** Requests are answered beside the flow of orders: that an answer comes is between those two. */
+const ROUTING_READERS: typeof READERS = [
+  ...JUDGE_NAMES.map((judge): (typeof READERS)[number] => [judge, [`${judge}Requests`]]),
+  ['metadata-log', ['hops']],
+]
+
 /** The stages of this wiring. */
 export function stagesOf({ isRouted }: TopicTable): readonly StageDefinition[] {
-  return isRouted ? [...STAGES, FORWARDING] : STAGES
+  return isRouted ? [...STAGES, FORWARDING, ...toStages(ROUTING_READERS)] : STAGES
 }
 
 const STAGES: readonly StageDefinition[] = [
   { group: 'validator', ...placed, answer: 'validation', guarantee: 1, demand: 'each' },
   ...JUDGE_NAMES.flatMap(stagesOfJudge),
   { group: 'fulfilment', ...validated, ...decision, guarantee: 2, demand: 'order', mayWait: true },
-  ...READERS.flatMap(([group, inputs]) =>
+  ...toStages(READERS),
+]
+
+function toStages(readers: typeof READERS): StageDefinition[] {
+  return readers.flatMap(([group, inputs]) =>
     inputs.map((input) => {
       return { group, input, cause: 'record', outputs: [], guarantee: 1, demand: 'any' } as const
     }),
-  ),
-]
+  )
+}
 
 function stagesOfJudge(group: JudgeName): StageDefinition[] {
   const { settles, stores } = JUDGES[group]

@@ -127,8 +127,9 @@ export function createFulfilment({
     if (cause?.topic !== ordersValidated.name || cause.partition !== record.partition) {
       return new DeadLetter(`its cause is no record of ${ordersValidated.name} in its partition`)
     }
-    state.join.addVerdict(judge, cause.offset, verdict, record.offset)
-    return []
+    const { orderId } = record.event
+    if (state.join.addVerdict(judge, cause.offset, orderId, verdict, record.offset)) return []
+    return new DeadLetter(`its cause is another order than ${orderId}`)
   }
 
   function takeOrder(
@@ -149,7 +150,10 @@ export function createFulfilment({
         items: items.map(({ sku, quantity }) => ({ sku, quantity })),
       },
     }
-    if (join.addOrder(offset, order, Math.min(timestampMs, Date.now()) + timeoutMs) || join.has(offset))
+    if (
+      join.addOrder(offset, orderId, order, Math.min(timestampMs, Date.now()) + timeoutMs) ||
+      join.has(offset)
+    )
       return
     late.push({ offset, order, verdicts: judges.map(() => undefined) })
   }

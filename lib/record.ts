@@ -82,10 +82,10 @@ export class DeadLetter {
 /** What becomes of one input record: the records to write (none is fine), or a dead letter. */
 export type Outcome = readonly (Outgoing | Forwarded)[] | DeadLetter
 
-/** What key, headers and the batch around one record may take. */
-const BATCH_OVERHEAD_BYTES = 4_096
+/** What key, headers of ours and the batch around one record may take. */
+export const BATCH_OVERHEAD_BYTES = 4_096
 const MAX_BYTES_PER_CHARACTER = 3
-/** Sealed, a value becomes base64. */
+/** Sealed, a value becomes base64, within an envelope that has to fit as well. */
 const SEALED_SHARE = 3 / 4
 
 /**
@@ -95,7 +95,8 @@ const SEALED_SHARE = 3 / 4
  */
 export function publish<Event>(topic: Topic<Event>, event: Event, note: string): Outgoing {
   const value = topic.encode(event)
-  const largest = (topic.maxMessageBytes - BATCH_OVERHEAD_BYTES) * (topic.isSealed ? SEALED_SHARE : 1)
+  const plain = topic.maxMessageBytes - BATCH_OVERHEAD_BYTES
+  const largest = topic.isSealed ? (plain - BATCH_OVERHEAD_BYTES) * SEALED_SHARE : plain
   if (value.length * MAX_BYTES_PER_CHARACTER > largest && Buffer.byteLength(value) > largest) {
     throw new UnusableRecordError(`its result is too large for ${topic.name}`)
   }

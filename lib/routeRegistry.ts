@@ -9,14 +9,15 @@ import { fetchTargets, type RouteTarget } from './routeTargets.ts'
 
 /** A change of a route takes effect within a second. */
 const LOOK_AGAIN_MS = 250
-/** A topic that is missing is looked for again, since its making is no change of the route. */
+/** What becomes of a topic is no change of a route: it is made, deleted, given another size. */
 const LOOK_FOR_TARGETS_MS = 5_000
 
-export interface RegistryOptions {
+interface RegistryOptions {
   database: Database
   kafka: Kafka
   sourceTopic: string
   log: Logger
+  /** Ends the waiting for the first look. */
   signal: AbortSignal
 }
 
@@ -31,6 +32,7 @@ export class RouteRegistry {
   #targets: ReadonlyMap<string, RouteTarget> = new Map()
   #stamp = ''
   #targetsAtMs = 0
+  readonly #closing = new AbortController()
   #following: Promise<void> = Promise.resolve()
 
   private constructor(options: RegistryOptions) {
@@ -60,13 +62,13 @@ export class RouteRegistry {
     return this.#routes.size
   }
 
-  /** To be called after the signal. */
   async close(): Promise<void> {
+    this.#closing.abort()
     await this.#following
   }
 
   async #follow(): Promise<void> {
-    const { signal } = this.#options
+    const { signal } = this.#closing
     while (!signal.aborted) {
       await sleep(LOOK_AGAIN_MS, signal)
       if (!signal.aborted) await this.#look()
@@ -79,7 +81,8 @@ export class RouteRegistry {
     try {
       const routes = await listRoutes(database, sourceTopic)
       const stamp = routes.map(({ routeId, version }) => `${routeId}.${version}`).join(' ')
-      if (stamp !== this.#stamp || this.#lacksTargets(routes)) await this.#lookForTargets(routes)
+      const areOld = Date.now() - this.#targetsAtMs > LOOK_FOR_TARGETS_MS
+      if (stamp !== this.#stamp || areOld) await this.#lookForTargets(routes)
       if (stamp !== this.#stamp)
         log.info(`${routes.length} routes, ${countDisabled(routes)} of them disabled`)
       this.#routes = new Map(routes.map((route) => [route.workerName, route]))
@@ -90,13 +93,6 @@ export class RouteRegistry {
       this.#warning.say(`the routes stay as they were: ${describe(error)}`)
       return false
     }
-  }
-
-  #lacksTargets(routes: readonly Route[]): boolean {
-    return (
-      Date.now() - this.#targetsAtMs > LOOK_FOR_TARGETS_MS &&
-      routes.some(({ targetTopic }) => !this.#targets.has(targetTopic))
-    )
   }
 
   async #lookForTargets(routes: readonly Route[]): Promise<void> {

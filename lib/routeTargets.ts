@@ -4,6 +4,8 @@ import kafkajs, { type Admin } from 'kafkajs'
 export interface RouteTarget {
   partitions: number
   maxMessageBytes: number
+  /** It takes no record without a key. */
+  isCompacted: boolean
 }
 
 /** Those of the topics that exist. @throws what kafkajs throws when the cluster does not answer */
@@ -20,16 +22,23 @@ export async function fetchTargets(
     resources: names.map((name) => ({
       type: kafkajs.ConfigResourceTypes.TOPIC,
       name,
-      configNames: ['max.message.bytes'],
+      configNames: ['max.message.bytes', 'cleanup.policy'],
     })),
   })
-  const limits = new Map(
-    resources.map(({ resourceName, configEntries }) => [resourceName, Number(configEntries[0]?.configValue)]),
+  const settings = new Map(
+    resources.map(({ resourceName, configEntries }) => [
+      resourceName,
+      new Map(configEntries.map(({ configName, configValue }) => [configName, configValue])),
+    ]),
   )
   return new Map(
     metadata.map(({ name, partitions }) => [
       name,
-      { partitions: partitions.length, maxMessageBytes: limits.get(name)! },
+      {
+        partitions: partitions.length,
+        maxMessageBytes: Number(settings.get(name)?.get('max.message.bytes')),
+        isCompacted: settings.get(name)?.get('cleanup.policy')?.includes('compact') === true,
+      },
     ]),
   )
 }

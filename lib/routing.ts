@@ -4,6 +4,7 @@ import { parseEnvelope } from './crypto.ts'
 import { describe, UnusableRecordError } from './errors.ts'
 import type { Hop } from './events.ts'
 import {
+  BATCH_OVERHEAD_BYTES,
   CAUSE_HEADER,
   DEAD_LETTER_HEADER,
   type Forwarded,
@@ -15,6 +16,7 @@ import {
 import type { Route } from './routes.ts'
 import type { RouteTarget } from './routeTargets.ts'
 import type { Topic, TopicSettings } from './topics.ts'
+import { sizeOfHeaders } from './transaction.ts'
 
 /** A record of the inbox, whatever is in it. */
 export interface Message extends Pick<RawRecord, 'key' | 'value'> {
@@ -36,8 +38,6 @@ export interface Routes {
 
 const MAX_LABEL_LENGTH = 200
 const MAX_ERROR_LENGTH = 500
-/** What key, headers and the batch around one record may take. */
-const BATCH_OVERHEAD_BYTES = 4_096
 /** On a redriven message, what says so is for us alone. */
 const LETTER_HEADERS = ['topic', 'partition', 'offset', 'reason', 'timestamp', 'attempts', 'redrives']
 
@@ -72,21 +72,25 @@ function takeWhole({ key, value }: RawRecord): Message {
 
 /** Where to. A route that cannot be used is as good as none: whatever is written there would hold up all behind it. */
 export function directionOf(
-  { workerName, problem, value, key }: Message,
-  partition: number,
+  { event, topic, partition, headers }: InputRecord<Message>,
   routes: Routes,
 ): Direction {
+  const { workerName, problem, value, key } = event
   if (problem !== undefined) return { error: problem }
   const route = routes.routeFor(workerName)
   if (!route) return { error: `no route for worker '${workerName}'` }
   const refuse = (why: string) => ({ route, error: `the route for worker '${workerName}' ${why}` })
   if (!route.isEnabled) return refuse('is disabled')
+  // Round and round for ever.
+  if (route.targetTopic === topic) return refuse('leads back to where it came from')
   const target = routes.target(route.targetTopic)
   if (!target) return refuse(`leads to ${route.targetTopic}, which does not exist`)
   if (partition >= target.partitions) {
     return refuse(`leads to ${route.targetTopic}, which has no partition ${partition}`)
   }
-  const bytes = (value?.length ?? 0) + (key?.length ?? 0)
+  if (key === null && target.isCompacted)
+    return refuse(`leads to ${route.targetTopic}, which takes no record without a key`)
+  const bytes = (value?.length ?? 0) + (key?.length ?? 0) + sizeOfHeaders(headers)
   if (bytes > target.maxMessageBytes - BATCH_OVERHEAD_BYTES) {
     return refuse(`leads to ${route.targetTopic}, which does not take ${bytes} bytes`)
   }

@@ -280,7 +280,8 @@ export class Task<Event, State> {
   #commitInterval(isBehind: boolean): number {
     const { commitIntervalMs, isPrompt } = this.#context
     const spacing = isPrompt ? PROMPT_COMMIT_SPACING : COMMIT_SPACING
-    const spacedMs = isBehind ? MAX_COMMIT_INTERVAL_MS : this.#lastCommitMs * spacing
+    // The end of a log that others write to in transactions is ahead of what can be read: that is not being behind.
+    const spacedMs = isBehind && !isPrompt ? MAX_COMMIT_INTERVAL_MS : this.#lastCommitMs * spacing
     return Math.max(commitIntervalMs, Math.min(spacedMs, MAX_COMMIT_INTERVAL_MS))
   }
 

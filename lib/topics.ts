@@ -92,16 +92,21 @@ function defineTopic<Schema extends TSchema>(definition: TopicDefinition<Schema>
     encode: (event) => JSON.stringify(event),
     decode(value) {
       const { bytes, envelope } = openRecord(value)
-      const event = parseEvent(bytes, maxEventBytes)
-      if (!check.Check(event)) throw new UnusableRecordError(explain(event, check.Errors(event)))
+      const event = parseEvent(bytes, maxEventBytes, envelope !== undefined)
+      if (!check.Check(event)) {
+        throw new UnusableRecordError(explain(event, check.Errors(event), envelope !== undefined))
+      }
       if (envelope) requireLabels(envelope, event, keyOf(event as Static<Schema>))
       return event as Static<Schema>
     },
   }
 }
 
-/** @throws UnusableRecordError when it is too large, or no JSON */
-function parseEvent(bytes: Buffer, maxBytes: number): unknown {
+/**
+ * @param isSealed nothing of what is in it may be said
+ * @throws UnusableRecordError when it is too large, or no JSON
+ */
+function parseEvent(bytes: Buffer, maxBytes: number, isSealed: boolean): unknown {
   if (bytes.length > maxBytes) {
     throw new UnusableRecordError(`too large: ${bytes.length} bytes, at most ${maxBytes} are taken`)
   }
@@ -110,6 +115,7 @@ function parseEvent(bytes: Buffer, maxBytes: number): unknown {
   try {
     return JSON.parse(bytes.toString('utf8'))
   } catch (error) {
+    if (isSealed) throw new UnusableRecordError('not JSON')
     throw new UnusableRecordError(`not JSON: ${describe(error)}`, { cause: error })
   }
 }
@@ -123,9 +129,13 @@ function requireLabels({ request_id, event_id }: Envelope, event: unknown, key: 
 }
 
 /** The first few things that are wrong, by path: a record can be wrong in a thousand places. */
-function explain(event: unknown, errors: { instancePath: string; message: string }[]): string {
+function explain(
+  event: unknown,
+  errors: { instancePath: string; message: string }[],
+  isSealed: boolean,
+): string {
   const type = (event as { type?: unknown } | null)?.type
-  const found = typeof type === 'string' ? ` (type '${type.slice(0, 40)}')` : ''
+  const found = typeof type === 'string' && !isSealed ? ` (type '${type.slice(0, 40)}')` : ''
   const problems = errors.slice(0, 5).map(({ instancePath, message }) => `${instancePath || '/'} ${message}`)
   return `wrong shape${found}: ${problems.join('; ')}`
 }

@@ -84,6 +84,8 @@ export class TrialPipeline {
       OUTBOX_DIR: join(options.dataDir, 'outbox'),
       // Whatever is exported for another cluster: this one is plain.
       TOPIC_PREFIX: '',
+      ROUTING: 'direct',
+      SEALED_TOPICS: '',
       KAFKA_TLS: 'off',
       KAFKA_SASL_MECHANISM: 'none',
       // A file that is not there: the `.env` of whoever runs this must not matter.

@@ -8,8 +8,12 @@ interface Entry<Order> {
   /** Undefined while only verdicts have come, and again once it is decided. */
   order: Order | undefined
   dueMs: number
+  /** Undefined until the order has come. */
+  orderId: string | undefined
   /** By judge, in the order of the table. */
   readonly verdicts: (Verdict | undefined)[]
+  /** By judge, the order that it says to have looked at. */
+  readonly judged: (string | undefined)[]
   /** By judge, the offset of the event that said so. */
   readonly places: (number | undefined)[]
   missing: number
@@ -77,10 +81,16 @@ export class VerdictJoin<Order> {
   }
 
   /** @returns false when it is not the next one: it is here already, or was given up */
-  addOrder(offset: number, order: Order, dueMs: number): boolean {
+  addOrder(offset: number, orderId: string, order: Order, dueMs: number): boolean {
     if (offset < this.#position) return false
     this.#position = offset + 1
     const entry = this.#entryOf(offset)
+    entry.orderId = orderId
+    for (const [judge, judged] of entry.judged.entries()) {
+      if (judged === undefined || judged === orderId) continue
+      entry.verdicts[judge] = entry.places[judge] = entry.judged[judge] = undefined
+      entry.missing++
+    }
     entry.order = order
     entry.dueMs = dueMs
     this.#queue.push(entry)
@@ -91,20 +101,25 @@ export class VerdictJoin<Order> {
   /**
    * @param judge index into the topics of verdicts
    * @param cause the offset of the order
+   * @param orderId the order that was judged: a header names the cause, which anybody could have written
    * @param place the offset of the verdict in its own topic
+   * @returns false when its cause is another order
    */
-  addVerdict(judge: number, cause: number, verdict: Verdict, place: number): void {
+  addVerdict(judge: number, cause: number, orderId: string, verdict: Verdict, place: number): boolean {
     this.#seen[judge] = Math.max(this.#seen[judge]!, place + 1)
     const known = this.#entries.get(cause)
     // Decided already, given up, or of a record that is no order.
-    if (!known && cause < this.#position) return
+    if (!known && cause < this.#position) return true
     const entry = known ?? this.#entryOf(cause)
-    if (entry.verdicts[judge]) return
+    if (entry.orderId !== undefined && entry.orderId !== orderId) return false
+    if (entry.verdicts[judge]) return true
     // Redriven: it lies before what was said to be needed.
     if (place < this.#kept.get(this.#options.verdicts[judge]!)!) this.#keptAtMs = 0
     entry.verdicts[judge] = verdict
+    entry.judged[judge] = orderId
     entry.places[judge] = place
     if (--entry.missing === 0 && entry.order) this.#ready.push(entry)
+    return true
   }
 
   #entryOf(offset: number): Entry<Order> {
@@ -114,8 +129,10 @@ export class VerdictJoin<Order> {
       entry = {
         offset,
         order: undefined,
+        orderId: undefined,
         dueMs: Number.POSITIVE_INFINITY,
         verdicts: new Array(judges).fill(undefined),
+        judged: new Array(judges).fill(undefined),
         places: new Array(judges).fill(undefined),
         missing: judges,
         isDecided: false,

@@ -8,6 +8,7 @@ import { freePort } from '../infra/ports.ts'
 import { postgresUrl, startPostgres } from '../infra/postgres.ts'
 import { ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { ended, stopScript } from '../lib/childProcesses.ts'
+import { groupsOf } from '../lib/topics.ts'
 import {
   READ_ALL_POLL_MS,
   type RunningScript,
@@ -155,7 +156,7 @@ describe('with Kafka, PostgreSQL or the gateway away', () => {
     assert.equal(figures.authorised + figures.declined, figures.validated)
     const deadLetters = await readAll(
       config,
-      Object.values(config.topics.deadLetters).map(({ name }) => name),
+      groupsOf(config.topics).map((group) => config.topics.deadLetters[group].name),
     )
     assert.deepEqual([...deadLetters.values()].flat(), [])
     for (const { child } of services) assert.equal(child.exitCode, null, 'no service ended')

@@ -9,6 +9,8 @@ const JUDGES = ['inventory', 'payment', 'fraud', 'pricing'] as const
 const ORDERS = 'orders'
 const TOPICS = [ORDERS, ...JUDGES]
 const TIMEOUT_MS = 1_000
+/** Of every order here, unless it is about that. */
+const ID = 'order'
 const PASS: Verdict = { result: 'pass', reasons: [] }
 const FAIL: Verdict = { result: 'fail', reasons: [{ code: 'no', message: 'no' }] }
 const WARNING: Verdict = { result: 'warning', reasons: [{ code: 'odd', message: 'odd' }] }
@@ -83,8 +85,8 @@ class Instance {
   }
 
   #take(topic: string, { offset, dueMs, cause, verdict }: LogRecord): void {
-    if (topic === ORDERS) this.#join.addOrder(offset, { total: 100 }, dueMs!)
-    else this.#join.addVerdict(JUDGES.indexOf(topic as (typeof JUDGES)[number]), cause!, verdict!, offset)
+    if (topic === ORDERS) this.#join.addOrder(offset, ID, { total: 100 }, dueMs!)
+    else this.#join.addVerdict(JUDGES.indexOf(topic as (typeof JUDGES)[number]), cause!, ID, verdict!, offset)
   }
 
   read(topic: string, most: number): void {
@@ -286,9 +288,9 @@ test('in every order of the verdicts and the end of the time, with repeats, ther
 
 test('verdicts on what is no order are forgotten, and nobody reads back to them for ever', () => {
   const join = new VerdictJoin<Order>({ orders: ORDERS, verdicts: JUDGES, starts: new Map() })
-  join.addVerdict(0, 1_000_000, PASS, 3)
-  join.addVerdict(1, 5, PASS, 4)
-  join.addOrder(6, { total: 1 }, 10)
+  join.addVerdict(0, 1_000_000, ID, PASS, 3)
+  join.addVerdict(1, 5, ID, PASS, 4)
+  join.addOrder(6, ID, { total: 1 }, 10)
   assert.equal(join.hasStrays, true)
   join.dropStrays(new Map([[ORDERS, 7], ...JUDGES.map((judge) => [judge, 10] as const)]))
   assert.equal(join.hasStrays, false)
@@ -307,25 +309,40 @@ test('verdicts on what is no order are forgotten, and nobody reads back to them 
 
 test('an order whose verdicts came first is ready at once, and what is said of it later is passed over', () => {
   const join = new VerdictJoin<Order>({ orders: ORDERS, verdicts: JUDGES, starts: new Map() })
-  JUDGES.forEach((_, judge) => void join.addVerdict(judge, 2, PASS, judge))
-  assert.equal(join.addOrder(2, { total: 1 }, 10), true)
+  JUDGES.forEach((_, judge) => void join.addVerdict(judge, 2, ID, PASS, judge))
+  assert.equal(join.addOrder(2, ID, { total: 1 }, 10), true)
   assert.equal(join.ready.length, 1)
-  assert.equal(join.addOrder(2, { total: 1 }, 10), false)
+  assert.equal(join.addOrder(2, ID, { total: 1 }, 10), false)
   assert.equal(join.has(2), true)
   join.settle(join.ready)
-  assert.equal(join.addOrder(2, { total: 1 }, 10), false)
+  assert.equal(join.addOrder(2, ID, { total: 1 }, 10), false)
   assert.equal(join.has(2), false)
-  join.addVerdict(0, 2, FAIL, 9)
+  join.addVerdict(0, 2, ID, FAIL, 9)
   assert.deepEqual([join.hasStrays, join.ready.length, join.floor], [false, 0, 3])
+})
+
+test('a verdict that names another order as its cause is none of it, whichever of them comes first', () => {
+  const join = new VerdictJoin<Order>({ orders: ORDERS, verdicts: JUDGES, starts: new Map() })
+  join.addVerdict(0, 2, 'another', PASS, 0)
+  JUDGES.forEach((_, judge) => void (judge > 0 && join.addVerdict(judge, 2, ID, PASS, judge)))
+  join.addOrder(2, ID, { total: 1 }, 10)
+  assert.equal(join.ready.length, 0)
+  assert.equal(join.addVerdict(0, 2, 'another', PASS, 5), false)
+  assert.equal(join.ready.length, 0)
+  assert.equal(join.addVerdict(0, 2, ID, FAIL, 6), true)
+  assert.deepEqual(
+    join.ready.map(({ verdicts }) => verdicts),
+    [[FAIL, PASS, PASS, PASS]],
+  )
 })
 
 test('what is read again is not much more than what is open', () => {
   const join = new VerdictJoin<Order>({ orders: ORDERS, verdicts: JUDGES, starts: new Map() })
   for (let offset = 0; offset < 10_000; offset++) {
-    join.addOrder(offset, { total: 1 }, offset + TIMEOUT_MS)
+    join.addOrder(offset, ID, { total: 1 }, offset + TIMEOUT_MS)
     // The last of the judges is some way behind.
-    JUDGES.forEach((_, judge) => void (judge < 3 && join.addVerdict(judge, offset, PASS, offset)))
-    if (offset >= 100) join.addVerdict(3, offset - 100, PASS, offset - 100)
+    JUDGES.forEach((_, judge) => void (judge < 3 && join.addVerdict(judge, offset, ID, PASS, offset)))
+    if (offset >= 100) join.addVerdict(3, offset - 100, ID, PASS, offset - 100)
     join.settle(join.ready)
   }
   assert.equal(join.open, 100)

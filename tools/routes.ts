@@ -65,6 +65,11 @@ await runMain(
 /** @throws ConfigurationError for a topic that messages cannot be forwarded to */
 async function existing({ config, log }: Service, topic: string | undefined): Promise<string> {
   if (topic === undefined) throw new ConfigurationError('--to is missing: it takes the topic to forward to')
+  const { products, inbox, hops, deadLetters, retries } = config.topics
+  const ours = [products, inbox, hops, ...Object.values(deadLetters), ...Object.values(retries)]
+  if (ours.some(({ name }) => name === topic)) {
+    throw new ConfigurationError(`--to ${topic} is not usable: nobody reads messages there`)
+  }
   const target = (await lookUp(config, log, topic)).get(topic)
   if (!target) throw new ConfigurationError(`--to ${topic} is not usable: there is no such topic`)
   if (target.partitions >= config.partitions) return topic

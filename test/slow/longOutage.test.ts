@@ -10,6 +10,7 @@ import { fetchLag, type WorkingGroup, workingGroups } from '../../lib/groupLag.t
 import { RecoveryWatch, recoveryMs } from '../../lib/recoveryWatch.ts'
 import { PAUSE_ABOVE_RECORDS } from '../../lib/taskInput.ts'
 import { readTopics } from '../../lib/topicReader.ts'
+import { groupsOf } from '../../lib/topics.ts'
 import { TrialPipeline } from '../../lib/trialPipeline.ts'
 import { readAll, readTally, until } from '../harness.ts'
 
@@ -278,7 +279,7 @@ describe(`a dependency that is away for ${OUTAGE_MS / 1_000} s at ${RATE} orders
     assert.equal(tally.figures.authorised + tally.figures.declined, tally.figures.placed)
     const letters = await readAll(
       config,
-      Object.values(config.topics.deadLetters).map(({ name }) => name),
+      groupsOf(config.topics).map((group) => config.topics.deadLetters[group].name),
     )
     assert.deepEqual([...letters.values()].flat(), [])
     assert.deepEqual(pipeline.unaskedEnds, [])
