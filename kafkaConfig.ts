@@ -9,11 +9,17 @@ import { fileURLToPath } from 'node:url'
 import { parse as parseDotenv } from 'dotenv'
 import { Kafka, type KafkaConfig, logLevel, type SASLOptions } from 'kafkajs'
 import { ConfigurationError } from './lib/errors.ts'
-import { createKeyFile, KeyRing } from './lib/keyRing.ts'
+import { addMissingKeys, KeyRing } from './lib/keyRing.ts'
 import { createLogger, kafkaLogCreator, type Logger, type LogOptions } from './lib/log.ts'
 import { MINOR_UNIT_DIGITS, parseDecimal } from './lib/money.ts'
 import { reconcileTopics, type TopicReport } from './lib/topicAdmin.ts'
-import { defineTopics, orderTopics, requestTopics, type TopicTable } from './lib/topics.ts'
+import {
+  defineTopics,
+  type LoadKeys,
+  ORDER_TOPIC_NAMES,
+  sealedTopics,
+  type TopicTable,
+} from './lib/topics.ts'
 
 export type Environment = Record<string, string | undefined>
 
@@ -27,8 +33,8 @@ export interface Config {
   }
   topicPrefix: string
   topics: TopicTable
-  /** What sealed topics are sealed with and opened by; undefined when none is sealed. */
-  keys: KeyRing | undefined
+  /** What sealed topics are sealed with and opened by. */
+  keys: LoadKeys
   partitions: number
   replicationFactor: number
   minInsyncReplicas: number
@@ -71,13 +77,17 @@ export function readEnvironment(file = ENV_FILE, exported: Environment = process
 /** The keys that `npm start` makes when sealed topics are asked for and there are none, for everything on this machine. */
 const OWN_KEYS_FILE = fileURLToPath(new URL('.data/encryption-keys.json', import.meta.url))
 
-/** Makes keys for this machine, one for each worker, when some are needed and none are given. @returns where, if so */
+/**
+ * Makes keys for this machine where they are needed and none are given: one for each worker that has none.
+ *
+ * @returns where, if any were made
+ */
 export function createMissingKeys(env: Environment = readEnvironment()): string | undefined {
-  const isNeeded = env.ROUTING?.trim() === 'command-center' || readSealedTopics(env).length > 0
-  if (!isNeeded || env.ENCRYPTION_KEYS_FILE?.trim() || env.ENCRYPTION_KEY?.trim()) return undefined
-  const topics = defineTopics('')
-  const workers = [...orderTopics(topics), ...requestTopics(topics)].map(({ address }) => address)
-  return createKeyFile(OWN_KEYS_FILE, workers) ? OWN_KEYS_FILE : undefined
+  const { topics } = parseConfig(env)
+  const isGiven = env.ENCRYPTION_KEYS_FILE?.trim() || env.ENCRYPTION_KEY?.trim()
+  const addresses = sealedTopics(topics).map(({ address }) => address)
+  if (isGiven || addresses.length === 0) return undefined
+  return addMissingKeys(OWN_KEYS_FILE, addresses) ? OWN_KEYS_FILE : undefined
 }
 
 let loaded: Config | undefined
@@ -138,8 +148,8 @@ export function parseConfig(env: Environment): Config {
   )
 
   const isRouted = oneOf('ROUTING', 'direct', ['direct', 'command-center']) === 'command-center'
-  const sealedTopics = readSealedTopics(env)
-  const keys = isRouted || sealedTopics.length > 0 ? readKeys(env) : undefined
+  const sealedTopics = readSealedTopics(env, ORDER_TOPIC_NAMES)
+  const keys = readKeys(env)
 
   return {
     kafka: {
@@ -259,12 +269,11 @@ function readTokens(env: Environment): string[] {
   )
 }
 
-/** The topics that can be sealed are those of orders. */
-function readSealedTopics(env: Environment): string[] {
-  const known = orderTopics(defineTopics('')).map(({ name }) => name)
+/** @param known the topics that can be sealed, without the prefix */
+function readSealedTopics(env: Environment, known: readonly string[]): string[] {
   const names = (env.SEALED_TOPICS ?? '').split(',').map((name) => name.trim())
   const given = names.filter((name) => name !== '')
-  if (given.includes('all')) return known
+  if (given.includes('all')) return [...known]
   const unknown = given.filter((name) => !known.includes(name))
   if (unknown.length === 0) return given
   throw new ConfigurationError(
@@ -272,8 +281,8 @@ function readSealedTopics(env: Environment): string[] {
   )
 }
 
-/** @throws ConfigurationError without the keys: they are secrets */
-function readKeys(env: Environment): KeyRing {
+/** Errors are told without the keys: they are secrets. */
+function readKeys(env: Environment): LoadKeys {
   const file = env.ENCRYPTION_KEYS_FILE?.trim()
   const key = env.ENCRYPTION_KEY?.trim()
   if (file && key) {
@@ -281,12 +290,20 @@ function readKeys(env: Environment): KeyRing {
       'ENCRYPTION_KEY and ENCRYPTION_KEYS_FILE are both set: take one of them away',
     )
   }
-  if (file) return KeyRing.fromFile(file)
-  if (key) return KeyRing.fromKey(key)
-  if (existsSync(OWN_KEYS_FILE)) return KeyRing.fromFile(OWN_KEYS_FILE)
-  throw new ConfigurationError(
-    'sealed topics need a key: set ENCRYPTION_KEY to what `openssl rand -base64 32` prints, or ENCRYPTION_KEYS_FILE',
-  )
+  let loaded: KeyRing | undefined
+  return () => {
+    loaded ??= load()
+    return loaded
+  }
+
+  function load(): KeyRing {
+    if (file) return KeyRing.fromFile(file)
+    if (key) return KeyRing.fromKey(key)
+    if (existsSync(OWN_KEYS_FILE)) return KeyRing.fromFile(OWN_KEYS_FILE)
+    throw new ConfigurationError(
+      'sealed topics need a key: set ENCRYPTION_KEY to what `openssl rand -base64 32` prints, or ENCRYPTION_KEYS_FILE',
+    )
+  }
 }
 
 type OneOf = <Choice extends string>(name: string, fallback: Choice, choices: readonly Choice[]) => Choice

@@ -117,7 +117,7 @@ async function prepare(env: Record<string, string>): Promise<Bench> {
       sender: 'bench',
       eventId: `ord-${index}/Bench`,
     }
-    return { key: label.requestId, value: seal(config.keys!, label, 'x'.repeat(MESSAGE_BYTES)) }
+    return { key: label.requestId, value: seal(config.keys(), label, 'x'.repeat(MESSAGE_BYTES)) }
   })
   const kafka = createKafka(config, 'bench', createLogger('bench', config.log))
   return { kafka, config, messages, target: answers.name, env: { ...process.env, ...env } }

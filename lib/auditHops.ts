@@ -49,11 +49,16 @@ export class HopBooks {
    *
    * @param rows of the store; it is compared when the log has come to its end
    */
-  check({ isWhole }: AuditBook, rows: HopRows | undefined): Finding[] {
+  check({ isWhole, topics, positions }: AuditBook, rows: HopRows | undefined): Finding[] {
+    const lines = positions.get(topics.hops.name)!
     const said = new Finding('each message has its line in the metadata, with what became of it', 1)
     const { causes, results, deadLetters, late } = this.#stage
     for (let cell = 0; cell < causes.size; cell++) {
       if (!causes.isThere(cell) || late[cell] === 1) continue
+      // Inbox, lines and targets lose their oldest records each at its own time.
+      const { partition } = causes.positionOf(cell)
+      const isUnsaid = this.#forwarded[cell] === 0 && this.#refused[cell] === 0
+      if (!isWhole && (this.#stage.canBeGone(cell) || (isUnsaid && lines.isGone(partition, 0)))) continue
       said.lookedAt++
       const [forwarded, refused] = [results[cell] ?? 0, deadLetters[cell] ?? 0]
       if (forwarded === this.#forwarded[cell] && refused === this.#refused[cell]) continue

@@ -1,15 +1,15 @@
 /**
  * The keys that messages are sealed with: one for all, or several from a file, each for all workers or for some.
  *
- * How to rotate without a stop: add the new key at the end of the file; when every process has read it (a second), it is
- * what they seal with. Mark the old one `"retired": true`, and take it out when nothing that it sealed is still to be
- * read. A process that meets a key id which it does not know looks at the file at once, so the order in which processes
- * see the change does not matter.
+ * How to rotate without a stop: add the new key at the end of the file. Processes that share the file seal with it within a
+ * second, and one that meets a key id which it does not know looks at once. With a file on each of several machines add it as
+ * `"retired": true` on all of them first, and take that off when all have it: else one would seal what another cannot open.
+ * Then mark the old one `"retired": true`, and take it out when nothing that it sealed is still to be read.
  *
  * Key material is held in KeyObjects, which neither print nor serialise it.
  */
 import { createHash, createSecretKey, type KeyObject, randomBytes } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { inspect } from 'node:util'
 import Type, { type Static } from 'typebox'
@@ -182,34 +182,36 @@ export class KeyRing {
 }
 
 /**
- * Creates a key file with one key for each worker, readable by its owner alone, unless there is a file already.
+ * Adds a key to a key file for each worker that has none to seal with; makes the file, readable by its owner alone, if there
+ * is none.
  *
- * @returns whether it was created
- * @throws ConfigurationError when it cannot be written
+ * @returns whether any was added
+ * @throws ConfigurationError when the file is not usable, or cannot be written
  */
-export function createKeyFile(path: string, workerNames: readonly string[]): boolean {
-  try {
-    mkdirSync(dirname(path), { recursive: true })
-  } catch (error) {
-    throw notCreated(path, error)
-  }
-  const keys = workerNames.map((workerName): KeyEntry => {
+export function addMissingKeys(path: string, workerNames: readonly string[]): boolean {
+  const text = existsSync(path) ? readKeyFile(path) : '{"keys":[]}'
+  const held = existsSync(path) ? parseKeyFile(path, text) : []
+  const missing = workerNames.filter((name) => !held.some((key) => !key.isRetired && key.isFor(name)))
+  if (missing.length === 0) return false
+  const { keys } = JSON.parse(text) as Static<typeof KeyFile>
+  const added = missing.map((workerName): KeyEntry => {
     const bytes = randomBytes(KEY_BYTES)
     // With the fingerprint: keys made anew after the file was lost are unknown ones, and not the old ones gone wrong.
     const id = `${workerName.slice(0, 31)}-${fingerprint(createSecretKey(bytes))}`
     return { id, key: bytes.toString('base64'), workers: [workerName] }
   })
   try {
-    writeFileSync(path, `${JSON.stringify({ keys }, undefined, 2)}\n`, { mode: 0o600, flag: 'wx' })
+    mkdirSync(dirname(path), { recursive: true })
+    // In one piece: somebody may be reading it.
+    const unfinished = `${path}.${process.pid}`
+    writeFileSync(unfinished, `${JSON.stringify({ keys: [...keys, ...added] }, undefined, 2)}\n`, {
+      mode: 0o600,
+    })
+    renameSync(unfinished, path)
     return true
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
-    throw notCreated(path, error)
+    throw new ConfigurationError(`key file ${path} cannot be written: ${describe(error)}`, { cause: error })
   }
-}
-
-function notCreated(path: string, error: unknown): ConfigurationError {
-  return new ConfigurationError(`key file ${path} cannot be created: ${describe(error)}`, { cause: error })
 }
 
 const KEY_TEXT =

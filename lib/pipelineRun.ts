@@ -30,7 +30,7 @@ const SERVICES = [
 const ROUTING_SERVICES = ['commandCenter', 'metadataLog']
 
 /** The scripts that make up the pipeline in this wiring. */
-export function servicesOf({ isRouted }: TopicTable): readonly string[] {
+function servicesOf({ isRouted }: TopicTable): readonly string[] {
   return isRouted ? [...ROUTING_SERVICES, ...SERVICES] : SERVICES
 }
 
@@ -240,7 +240,10 @@ export class PipelineRun {
     const print = (line: string) => this.#table.print(line)
     // What analytics prints are the figures that stand in the table anyway.
     const onOutput = name === 'analytics' && !this.#options.verbose ? () => undefined : print
-    this.#supervisor.keepRunning({ script: `${name}.ts`, env: this.#environment(), print, onOutput })
+    // It can read nothing, also if it wanted to.
+    const keys = ROUTING_SERVICES.includes(name) ? { ENCRYPTION_KEY: '', ENCRYPTION_KEYS_FILE: '' } : {}
+    const env = { ...this.#environment(), ...keys }
+    this.#supervisor.keepRunning({ script: `${name}.ts`, env, print, onOutput })
   }
 
   #startProducer(): void {

@@ -2,9 +2,9 @@
  * How a record of ours leaves its process: as it is, sealed, or sealed and by way of the Command Center. The way back in
  * is `Topic.decode`.
  */
-import { type KeyRing, seal } from './crypto.ts'
+import { seal } from './crypto.ts'
 import { UnusableRecordError } from './errors.ts'
-import { orderTopics, requestTopics, type Topic, type TopicTable } from './topics.ts'
+import { type LoadKeys, sealedTopics, type Topic, type TopicTable } from './topics.ts'
 
 /** As far as sealing sees a record. */
 interface Sealable {
@@ -16,25 +16,29 @@ interface Sealable {
 /** Makes of a record for a topic what is to be written, and where. Its key, headers and partition stay. */
 export type Sealer = <Sent extends Sealable>(record: Sent) => Sent
 
-export interface SealingOptions {
+interface SealingOptions {
   topics: TopicTable
-  /** Undefined when nothing is sealed. */
-  keys: KeyRing | undefined
+  keys: LoadKeys
   /** Who seals: stands on each envelope, and is authenticated with it. */
   sender: string
 }
 
-/** Records of topics that are not sealed are left as they are. */
+/**
+ * Records of topics that are not sealed are left as they are.
+ *
+ * @throws ConfigurationError when some are, and there are no keys
+ */
 export function createSealer({ topics, keys, sender }: SealingOptions): Sealer {
-  if (!keys) return (record) => record
   const { inbox, isRouted } = topics
   const addresses = new Map(sealedTopics(topics).map(({ name, address }) => [name, address]))
+  if (addresses.size === 0) return (record) => record
+  const ring = keys()
   return (record) => {
     const workerName = addresses.get(record.topic)
     if (workerName === undefined) return record
     const value = record.value ?? ''
     const label = { requestId: record.key?.toString() ?? '', workerName, sender, eventId: eventIdIn(value) }
-    return { ...record, topic: isRouted ? inbox.name : record.topic, value: seal(keys, label, value) }
+    return { ...record, topic: isRouted ? inbox.name : record.topic, value: seal(ring, label, value) }
   }
 }
 
@@ -72,8 +76,4 @@ function openOrLeave({ open }: Pick<Topic<unknown>, 'open'>, value: Buffer): Buf
     if (error instanceof UnusableRecordError) return value
     throw error
   }
-}
-
-function sealedTopics(topics: TopicTable): Topic<unknown>[] {
-  return [...orderTopics(topics), ...requestTopics(topics)].filter(({ isSealed }) => isSealed)
 }

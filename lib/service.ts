@@ -12,7 +12,7 @@ import { Processor, type ProcessorStatus, type Work } from './processor.ts'
 import { DeadLetter, type Outcome, type RawRecord } from './record.ts'
 import { withRequests } from './requests.ts'
 import { createSealer } from './sealing.ts'
-import type { GroupName, TopicSettings } from './topics.ts'
+import { type GroupName, isOfRouting, type TopicSettings } from './topics.ts'
 
 export interface Service {
   config: Config
@@ -94,7 +94,10 @@ export async function serve<Event, State>(
     deadLetters: config.topics.deadLetters[group],
     retries: config.topics.retries[group],
     createKafka: (role) => createKafka(config, `${group}-${role}`, log),
-    seal: createSealer({ topics: config.topics, keys: config.keys, sender: group }),
+    // The Command Center and its log pass on and write nothing of their own, and must do without the keys.
+    ...(!isOfRouting(group) && {
+      seal: createSealer({ topics: config.topics, keys: config.keys, sender: group }),
+    }),
     sessionTimeoutMs: config.kafka.sessionTimeoutMs,
     commitIntervalMs: work.commitIntervalMs ?? defaultCommitInterval(work, config),
     isPrompt: work.isPrompt === true,

@@ -40,14 +40,17 @@ export interface TopicSettings {
   readonly maxMessageBytes: number
 }
 
+/** The keys, read on first use. @throws ConfigurationError when there are none, or none that can be used */
+export type LoadKeys = () => KeyRing
+
 /** How events are written: plain or sealed, to their topics or to the Command Center. */
 export interface Wiring {
   /** Events of orders go through the Command Center. */
   isRouted: boolean
   /** The topics that are sealed, by their names without the prefix; all of orders when they are routed. */
   sealedTopics: readonly string[]
-  /** Needed when anything is sealed. */
-  keys?: KeyRing | undefined
+  /** Asked for when something is to be opened: whoever passes sealed messages on has none. */
+  keys: LoadKeys
 }
 
 /** A topic that carries events of one schema. */
@@ -71,7 +74,7 @@ interface TopicDefinition<Schema extends TSchema> {
   keyOf(event: Static<Schema>): string
   address: string
   /** Set for a topic that is sealed. */
-  keys?: KeyRing | undefined
+  keys?: LoadKeys
   maxEventBytes?: number
 }
 
@@ -81,7 +84,7 @@ function defineTopic<Schema extends TSchema>(definition: TopicDefinition<Schema>
   const openRecord = (value: Buffer): { bytes: Buffer; envelope?: Envelope } => {
     if (!keys) return { bytes: value }
     const envelope = parseEnvelope(value)
-    return { bytes: open(keys, address, envelope), envelope }
+    return { bytes: open(keys(), address, envelope), envelope }
   }
   return {
     ...settings,
@@ -148,6 +151,15 @@ function defineRawTopic(name: string, maxMessageBytes: number): TopicSettings {
   return { name, layout: 'orders', cleanup: 'delete', retentionMs: 30 * DAY_MS, maxMessageBytes }
 }
 
+/** The topics of orders, without a prefix. */
+export const ORDER_TOPIC_NAMES: readonly string[] = [
+  'orders.raw',
+  'orders.validated',
+  'orders.rejected',
+  ...JUDGE_NAMES.map((name) => JUDGES[name].topic),
+  'orders.completed',
+]
+
 const PIPELINE_GROUPS = [
   'validator',
   ...JUDGE_NAMES,
@@ -170,12 +182,20 @@ type JudgeRequests = { [Judge in JudgeName as `${Judge}Requests`]: Topic<WorkerR
 
 export type TopicTable = ReturnType<typeof defineTopics>
 
+const PLAIN: Wiring = {
+  isRouted: false,
+  sealedTopics: [],
+  keys: () => {
+    throw new Error('nothing is sealed')
+  },
+}
+
 /**
  * The table of topics. Those of the Command Center are in it, but exist on the broker only when it is routed.
  *
  * @param prefix stands before every name, so that several pipelines can share a cluster; usually empty
  */
-export function defineTopics(prefix: string, wiring: Wiring = { isRouted: false, sealedTopics: [] }) {
+export function defineTopics(prefix: string, wiring: Wiring = PLAIN) {
   const orders = (name: string, maxMessageBytes = 2 * MIB): TopicSettings => ({
     name: prefix + name,
     layout: 'orders',
@@ -271,6 +291,16 @@ export function orderTopics(topics: TopicTable): Topic<unknown>[] {
 /** Where requests to one judge alone go, and what is answered to them: beside the flow of orders. */
 export function requestTopics(topics: TopicTable): Topic<unknown>[] {
   return [...JUDGE_NAMES.map((name) => topics[`${name}Requests`]), topics.answers] as Topic<unknown>[]
+}
+
+/** The topics whose records are sealed in this wiring. */
+export function sealedTopics(topics: TopicTable): Topic<unknown>[] {
+  return [...orderTopics(topics), ...requestTopics(topics)].filter(({ isSealed }) => isSealed)
+}
+
+/** Whether a group works on messages and never on what is in them. */
+export function isOfRouting(group: GroupName): boolean {
+  return (ROUTING_GROUPS as readonly string[]).includes(group)
 }
 
 /** The groups that take part in this wiring. */

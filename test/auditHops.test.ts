@@ -13,7 +13,7 @@ import { KeyRing } from '../lib/keyRing.ts'
 import { defineTopics } from '../lib/topics.ts'
 
 const keys = KeyRing.fromKey(randomBytes(32).toString('base64'))
-const topics = defineTopics('', { isRouted: true, sealedTopics: [], keys })
+const topics = defineTopics('', { isRouted: true, sealedTopics: [], keys: () => keys })
 const { inbox, answers, hops, deadLetters } = topics
 const AT = '2026-11-21T07:36:03.000Z'
 const MESSAGES = 3

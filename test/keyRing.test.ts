@@ -7,7 +7,7 @@ import { describe, it, type TestContext } from 'node:test'
 import { inspect } from 'node:util'
 import { open, parseEnvelope, seal } from '../lib/crypto.ts'
 import { ConfigurationError, UnusableRecordError } from '../lib/errors.ts'
-import { createKeyFile, KeyRing } from '../lib/keyRing.ts'
+import { addMissingKeys, KeyRing } from '../lib/keyRing.ts'
 
 const newKey = () => randomBytes(32).toString('base64')
 const KEY = newKey()
@@ -293,7 +293,7 @@ describe('a key file that is created', () => {
   it('has a key for each worker and none for others, and is for its owner alone', (t) => {
     const { path } = keyFile(t, [])
     const fresh = join(path, '..', 'made', 'keys.json')
-    assert.equal(createKeyFile(fresh, workers), true)
+    assert.equal(addMissingKeys(fresh, workers), true)
     assert.equal(statSync(fresh).mode & 0o777, 0o600)
     const ring = KeyRing.fromFile(fresh, assert.fail)
     assert.equal(ring.ids.length, workers.length)
@@ -310,15 +310,29 @@ describe('a key file that is created', () => {
   it('is left as it is when there is one', (t) => {
     const { path } = keyFile(t, [{ id: 'mine', key: KEY }])
     const before = readFileSync(path, 'utf8')
-    assert.equal(createKeyFile(path, workers), false)
+    assert.equal(addMissingKeys(path, workers), false)
     assert.equal(readFileSync(path, 'utf8'), before)
+  })
+
+  it('is given the keys that it lacks, and keeps those that it has', (t) => {
+    const { path, load } = keyFile(t, [
+      { id: 'mine', key: KEY, workers: ['judges'] },
+      { id: 'old', key: newKey(), workers: ['fraud'], retired: true },
+    ])
+    const ring = load()
+    const sealed = seal(ring, label('judges'), 'text')
+    assert.equal(addMissingKeys(path, ['judges', 'fraud', 'mail']), true)
+    const { ids } = load()
+    assert.deepEqual([ids.length, ids.slice(0, 2)], [4, ['mine', 'old']])
+    assert.equal(openAt(load(), 'judges', sealed), 'text')
+    assert.equal(addMissingKeys(path, ['judges', 'fraud', 'mail']), false)
   })
 
   it('that cannot be written is refused by its name', (t) => {
     const { path } = keyFile(t, [{ id: 'mine', key: KEY }])
     assert.match(
-      refusal(() => createKeyFile(join(path, 'keys.json'), workers)),
-      /cannot be created/,
+      refusal(() => addMissingKeys(join(path, 'keys.json'), workers)),
+      /cannot be written/,
     )
   })
 })

@@ -41,7 +41,7 @@ async function setUp(t: TestContext): Promise<Bench> {
     database,
     producer,
     sealFor: (workerName, requestId, text = `the secret of ${requestId}`) =>
-      seal(config.keys!, { requestId, workerName, sender: 'test', eventId: `${requestId}/Test` }, text),
+      seal(config.keys(), { requestId, workerName, sender: 'test', eventId: `${requestId}/Test` }, text),
     send: async (messages) => {
       await producer.send({ topic: config.topics.inbox.name, messages, acks: -1 })
     },

@@ -67,10 +67,9 @@ await runMain(
 )
 
 function requireKeys({ topics, keys }: Config): KeyRing {
-  if (topics.isRouted && keys) return keys
+  if (topics.isRouted) return keys()
   throw new ConfigurationError(
-    'requests go through the Command Center: set ROUTING=command-center, as for the services, and ENCRYPTION_KEYS_FILE ' +
-      'or ENCRYPTION_KEY to the keys that they have (without both, those that npm start makes are taken)',
+    'requests go through the Command Center: set ROUTING=command-center, as for the services, with the keys that they have',
   )
 }
 
