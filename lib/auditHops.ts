@@ -1,8 +1,14 @@
+import type { IHeaders } from 'kafkajs'
 import type { AuditBook } from './auditBook.ts'
 import { Finding } from './auditReport.ts'
+import { readPosition } from './auditSource.ts'
 import { increment, type Stage } from './auditStage.ts'
+import { parseEnvelope } from './crypto.ts'
+import { REASON_HEADER } from './deadLetters.ts'
+import { UnusableRecordError } from './errors.ts'
 import type { HopsRecorded } from './events.ts'
-import { formatPosition } from './record.ts'
+import { CAUSE_HEADER, formatPosition, headerText } from './record.ts'
+import type { TopicRecord } from './topicReader.ts'
 
 /** How many rows the store of the metadata log holds. */
 export interface HopRows {
@@ -83,5 +89,34 @@ export class HopBooks {
       }))
     }
     return [said, stored]
+  }
+}
+
+/** Whether a dead letter of the Command Center is good, and waits for its route: one without a route, or no message, does not. */
+export function isHeld(headers: IHeaders): boolean {
+  return headerText(headers, REASON_HEADER)?.startsWith('the route') === true
+}
+
+/** What the sender of such a letter had to answer is not lost: it lies there, until it is redriven. */
+export function excuseHeld(
+  book: AuditBook,
+  { headers, value }: Pick<TopicRecord, 'headers' | 'value'>,
+): void {
+  const cause = readPosition(headers, CAUSE_HEADER)
+  const sender = senderOf(value)
+  const stage = book.stages.find(
+    ({ definition, causes }) => definition.group === sender && causes.topic === cause?.topic,
+  )
+  const cell = stage?.causes.cellOf(cause!.partition, cause!.offset) ?? -1
+  if (cell >= 0) stage!.excuse(cell)
+}
+
+/** Who sealed a message; undefined when it is none. */
+function senderOf(value: Buffer | null): string | undefined {
+  try {
+    return value === null ? undefined : parseEnvelope(value).sender
+  } catch (error) {
+    if (error instanceof UnusableRecordError) return undefined
+    throw error
   }
 }

@@ -9,6 +9,7 @@ import {
   readRejected,
   type SaidFacts,
 } from './auditEvents.ts'
+import { excuseHeld, isHeld } from './auditHops.ts'
 import { OrderFlag } from './auditOrders.ts'
 import { type Positions, placeOf } from './auditPositions.ts'
 import { type Finding, plain } from './auditReport.ts'
@@ -17,11 +18,9 @@ import { fingerprintOf, linesFingerprintOf, type Position, readPosition } from '
 import type { Cause, Stage } from './auditStage.ts'
 import { eventsOf, inputOfKind, type OrderTopic } from './auditStages.ts'
 import { ReasonCodes } from './auditVerdicts.ts'
-import { parseEnvelope } from './crypto.ts'
-import { REASON_HEADER } from './deadLetters.ts'
 import { UnusableRecordError } from './errors.ts'
 import { JUDGE_NAMES, type JudgeName } from './judges.ts'
-import { CAUSE_HEADER, formatPosition, HOP_HEADER, headerText, SOURCE_HEADER } from './record.ts'
+import { formatPosition, HOP_HEADER, SOURCE_HEADER } from './record.ts'
 import { createOpener, type Opener } from './sealing.ts'
 import type { TopicRecord } from './topicReader.ts'
 import { type GroupName, groupsOf, orderTopics, requestTopics } from './topics.ts'
@@ -337,25 +336,13 @@ export class AuditIntake {
     }
     stage.addDeadLetter(cause, place)
     books.keep(letter, stage, cause.cell, this.#isGood(record, group))
-    if (group === 'command-center') this.#excuseHeld(record)
+    if (group === 'command-center') excuseHeld(this.#book, record)
   }
 
   /** Whether a letter could be used. A message that has no route, or is none, could not. */
   #isGood(record: Incoming, group: GroupName): boolean {
-    if (group === 'command-center')
-      return headerText(record.headers, REASON_HEADER)?.startsWith('the route') === true
+    if (group === 'command-center') return isHeld(record.headers)
     return group !== 'validator' || this.#isUsable(record)
-  }
-
-  /** What its sender had to answer is not lost: it lies there, until it is redriven. */
-  #excuseHeld({ headers, value }: Incoming): void {
-    const cause = readPosition(headers, CAUSE_HEADER)
-    const sender = senderOf(value)
-    const stage = this.#book.stages.find(
-      ({ definition, causes }) => definition.group === sender && causes.topic === cause?.topic,
-    )
-    const cell = stage?.causes.cellOf(cause!.partition, cause!.offset) ?? -1
-    if (cell >= 0) stage!.excuse(cell)
   }
 
   /** Whether a letter holds an order that the validator must take: by the schema of its topic, and under its own id. */
@@ -379,16 +366,6 @@ export class AuditIntake {
     const source = readPosition(record.headers, SOURCE_HEADER)
     const seen = source ? [where, formatPosition(source.topic, source.partition, source.offset)] : [where]
     finding.add(() => ({ id: plain(orderId ?? where), what, seen }))
-  }
-}
-
-/** Who sealed a message; undefined when it is none. */
-function senderOf(value: Buffer | null): string | undefined {
-  try {
-    return value === null ? undefined : parseEnvelope(value).sender
-  } catch (error) {
-    if (error instanceof UnusableRecordError) return undefined
-    throw error
   }
 }
 

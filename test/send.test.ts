@@ -235,7 +235,7 @@ test('each worker answers what it is sent, and no stock and no money stays with 
   assert.equal(bad!.status, 1)
   assert.match(bad!.said, /^send: package\.json is not usable: wrong shape/)
   assert.equal(direct!.status, 1)
-  assert.match(direct!.said, /set ROUTING=command-center.*ENCRYPTION_KEYS_FILE/)
+  assert.match(direct!.said, /set ROUTING=command-center, as for the services/)
 
   const requestId = /req-\w+/.exec(given.lines[0]!)![0]
   await until('what nobody waited for is taken back, too', () => isUndone(requestId))
