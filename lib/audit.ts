@@ -14,6 +14,7 @@
  *
  * What is missing even then, and is not passed by a later record of its partition, is under way.
  */
+import type { Kafka } from 'kafkajs'
 import { type Config, createKafka } from '../kafkaConfig.ts'
 import { askAnalytics } from './auditAnalytics.ts'
 import { AuditBook, auditedTopics } from './auditBook.ts'
@@ -24,7 +25,7 @@ import { AuditIntake } from './auditIntake.ts'
 import type { AuditReport } from './auditReport.ts'
 import { AuditRows } from './auditRows.ts'
 import { eventsOf } from './auditStages.ts'
-import { PipelineError, UnavailableError } from './errors.ts'
+import { ConfigurationError, PipelineError, UnavailableError } from './errors.ts'
 import { openHopStore } from './hopStore.ts'
 import { JUDGE_NAMES } from './judges.ts'
 import type { Logger } from './log.ts'
@@ -137,6 +138,7 @@ async function countHopRows(config: Config, { log, signal }: AuditOptions): Prom
 
 async function fetchAllBounds(config: Config, log: Logger): Promise<BoundsByPartition> {
   const kafka = createKafka(config, 'audit', log)
+  if (!config.topics.isRouted) await refuseRouted(kafka, config.topics)
   const all = new Map<string, ReadonlyMap<number, Bounds>>()
   for (const wave of WAVES) {
     const names = wave(config.topics).map(({ name }) => name)
@@ -149,6 +151,24 @@ async function fetchAllBounds(config: Config, log: Logger): Promise<BoundsByPart
     }
   }
   return all
+}
+
+/** A pipeline of the other wiring would look as if nothing in it were any good. */
+async function refuseRouted(kafka: Kafka, { inbox }: TopicTable): Promise<void> {
+  const admin = kafka.admin()
+  try {
+    await admin.connect()
+    if (!(await admin.listTopics()).includes(inbox.name)) return
+    const offsets = await admin.fetchTopicOffsets(inbox.name)
+    if (offsets.every(({ low, high }) => low === high)) return
+  } catch (error) {
+    throw new UnavailableError('Kafka', error)
+  } finally {
+    await admin.disconnect()
+  }
+  throw new ConfigurationError(
+    `there are messages in ${inbox.name}: set ROUTING=command-center, as for the services, or nothing here can be read`,
+  )
 }
 
 function countProgress(bounds: BoundsByPartition, rows: number, { onProgress }: AuditOptions) {

@@ -126,8 +126,11 @@ function parseEvent(bytes: Buffer, maxBytes: number, isSealed: boolean): unknown
 /** @throws UnusableRecordError when an envelope is labelled as another event than the one in it */
 function requireLabels({ request_id, event_id }: Envelope, event: unknown, key: string): void {
   const { eventId } = event as { eventId?: string }
-  if (request_id !== key || event_id !== (eventId ?? '')) {
-    throw new UnusableRecordError('sealed: it is labelled as another event than the one in it')
+  if (request_id !== key) {
+    throw new UnusableRecordError('sealed: its key and request_id are not the order id of the event in it')
+  }
+  if (event_id !== (eventId ?? '')) {
+    throw new UnusableRecordError('sealed: its event_id is not that of the event in it')
   }
 }
 
