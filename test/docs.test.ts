@@ -275,24 +275,28 @@ describe('the docs', () => {
     const listed = rows.map(([row, first, last, who]) => {
       return [who, Number(first), last && Number(last), /`(?:[A-Z]+_)+PORT`/.exec(row)?.[0].slice(1, -1)]
     })
-    const { gateway, healthPort, kafka, databaseUrl } = parseConfig({})
+    const { gateway, healthPort, kafka, databaseUrl, metadataLog } = parseConfig({})
     const portsTried = Number(/PORTS_TRIED = (\d+)/.exec(read('lib/health.ts'))?.[1])
     const published = (setting: string) =>
       Number(new RegExp(`\\$\\{${setting}:-(\\d+)\\}:`).exec(read('docker-compose.yml'))?.[1])
     const kafkaPort = Number(kafka.brokers[0]?.split(':')[1])
     const postgresPort = Number(new URL(databaseUrl).port)
+    const cassandraPort = Number(metadataLog.cassandra.contactPoints[0]?.split(':')[1])
     assert.deepEqual(listed, [
       ['Kafka', kafkaPort, undefined, 'KAFKA_PORT'],
       ['PostgreSQL', postgresPort, undefined, 'POSTGRES_PORT'],
+      ['Cassandra', cassandraPort, undefined, 'CASSANDRA_PORT'],
       ['payment', gateway.port, undefined, 'GATEWAY_PORT'],
       ['health', healthPort, healthPort + portsTried, 'HEALTH_PORT'],
       ['Kafka', published('KAFKA_UI_PORT'), undefined, 'KAFKA_UI_PORT'],
     ])
     assert.equal(published('KAFKA_PORT'), kafkaPort)
     assert.equal(published('POSTGRES_PORT'), postgresPort)
+    assert.equal(published('CASSANDRA_PORT'), cassandraPort)
     const launcher = read('infra/main.ts')
     assert.match(launcher, new RegExp(`'kafka-port': .*default: '${kafkaPort}'`))
     assert.match(launcher, new RegExp(`'postgres-port': .*default: '${postgresPort}'`))
+    assert.match(launcher, new RegExp(`'cassandra-port': .*default: '${cassandraPort}'`))
   })
 
   it('quote what is said', () => {
