@@ -264,7 +264,10 @@ test('each worker answers what it is sent, and no stock and no money stays with 
   ])
   const said = plain(validator)
   assert.match(said[0]!, /^send -> validator .*orders\.raw/)
-  assert.match(said[2]!, /^validator: OrderValidated/)
+  // An answer is told after its hop; other hops may come between.
+  const hop = said.findIndex((line) => /^validator -> judges/.test(line))
+  const answer = said.findIndex((line) => /^validator: OrderValidated/.test(line))
+  assert.ok(hop > 0 && answer > hop, said.join('\n'))
   for (const what of [
     /fulfilment: OrderConfirmed .*SHP-/,
     /inventory: .*COMMITTED/,
