@@ -10,14 +10,13 @@
  * Flags: --verbose prints a line per message. Run as many instances as there are partitions.
  */
 import { createKafka } from './kafkaConfig.ts'
-import { awaitTopics } from './lib/awaitTopics.ts'
 import type { HopsRecorded } from './lib/events.ts'
 import { DeadLetter, type InputRecord, type Outcome, publish } from './lib/record.ts'
 import { RouteRegistry } from './lib/routeRegistry.ts'
 import { addDefaultRoutes } from './lib/routes.ts'
 import { type Direction, directionOf, forward, hopOf, type Message, messagesOf } from './lib/routing.ts'
 import { runService } from './lib/service.ts'
-import { orderTopics, requestTopics } from './lib/topics.ts'
+import { forwardedTopics } from './lib/topics.ts'
 
 /** What is said about them in one record has to fit into it. */
 const MAX_BATCH_RECORDS = 1_000
@@ -28,15 +27,11 @@ await runService('command-center', 'Forwards sealed messages by worker_name.', a
   const database = await service.openDatabase(1)
   if (!signal.aborted) await addDefaultRoutes(database, config.topics)
   const kafka = createKafka(config, 'command-center-routes', log)
-  const targets = [...orderTopics(config.topics), ...requestTopics(config.topics)]
-  // Else messages that come meanwhile would be refused, because the topics that they are for are not there yet.
-  await awaitTopics(
-    kafka,
-    targets.map(({ name }) => name),
-    log,
-    signal,
-  )
-  const registry = await RouteRegistry.open({ database, kafka, sourceTopic: inbox.name, log, signal })
+  const registry = await RouteRegistry.open({
+    ...{ database, kafka, log, signal },
+    sourceTopic: inbox.name,
+    topics: forwardedTopics(config.topics).map(({ name }) => name),
+  })
   service.onClose(() => registry.close())
 
   return {

@@ -23,7 +23,7 @@ import { JUDGE_NAMES, type JudgeName } from './judges.ts'
 import { formatPosition, HOP_HEADER, SOURCE_HEADER } from './record.ts'
 import { createOpener, type Opener } from './sealing.ts'
 import type { TopicRecord } from './topicReader.ts'
-import { type GroupName, groupsOf, orderTopics, requestTopics } from './topics.ts'
+import { forwardedTopics, type GroupName, groupsOf, requestTopics } from './topics.ts'
 
 /** A record on its way into the books. */
 interface Incoming extends TopicRecord {
@@ -51,7 +51,7 @@ export class AuditIntake {
     const { topics } = book
     this.#book = book
     this.#open = createOpener(topics)
-    const forwarded = topics.isRouted ? [...orderTopics(topics), ...requestTopics(topics)] : []
+    const forwarded = topics.isRouted ? forwardedTopics(topics) : []
     this.#forwardedTopics = new Set(forwarded.map(({ name }) => name))
     const takers = Object.entries(this.#readers()).map(([name, take]) => {
       return [name, { number: book.numberOf(name), bounds: book.positionsOf(name), take }] as const

@@ -1,5 +1,6 @@
 import type { Kafka } from 'kafkajs'
 import { sleep } from './async.ts'
+import { awaitTopics } from './awaitTopics.ts'
 import type { Database } from './database.ts'
 import { describe } from './errors.ts'
 import type { Logger } from './log.ts'
@@ -16,6 +17,8 @@ interface RegistryOptions {
   database: Database
   kafka: Kafka
   sourceTopic: string
+  /** Those that have to be there first: else what comes for them meanwhile would be refused. */
+  topics: readonly string[]
   log: Logger
   /** Ends the waiting for the first look. */
   signal: AbortSignal
@@ -40,10 +43,10 @@ export class RouteRegistry {
     this.#warning = new RepeatedWarning(options.log)
   }
 
-  /** Waits for the first look, as long as it takes, or for the signal. */
+  /** Waits for the topics and for the first look, as long as it takes, or for the signal. */
   static async open(options: RegistryOptions): Promise<RouteRegistry> {
     const registry = new RouteRegistry(options)
-    while (!(await registry.#look()) && !options.signal.aborted) await sleep(LOOK_AGAIN_MS, options.signal)
+    while (!options.signal.aborted && !(await registry.#begin())) await sleep(LOOK_AGAIN_MS, options.signal)
     registry.#following = registry.#follow()
     return registry
   }
@@ -65,6 +68,18 @@ export class RouteRegistry {
   async close(): Promise<void> {
     this.#closing.abort()
     await this.#following
+  }
+
+  /** @returns whether all is there */
+  async #begin(): Promise<boolean> {
+    const { kafka, topics, log, signal } = this.#options
+    try {
+      await awaitTopics(kafka, topics, log, signal)
+    } catch (error) {
+      this.#warning.say(`Kafka: ${describe(error)} - waiting`)
+      return false
+    }
+    return this.#look()
   }
 
   async #follow(): Promise<void> {

@@ -1,7 +1,7 @@
 /** The routes of the Command Center, as PostgreSQL keeps them. */
 import { type Database, query } from './database.ts'
 import { ConfigurationError } from './errors.ts'
-import { orderTopics, requestTopics, type TopicTable } from './topics.ts'
+import { forwardedTopics, type TopicTable } from './topics.ts'
 
 export interface Route {
   routeId: number
@@ -34,7 +34,7 @@ export function listRoutes(database: Database, sourceTopic: string): Promise<Rou
  * @throws UnavailableError
  */
 export async function addDefaultRoutes(database: Database, topics: TopicTable): Promise<void> {
-  const targets = [...orderTopics(topics), ...requestTopics(topics)]
+  const targets = forwardedTopics(topics)
   await query(database, {
     text: `INSERT INTO command_center.routes (source_topic, worker_name, target_topic)
            SELECT $1, worker_name, target_topic FROM unnest($2::text[], $3::text[]) AS wanted (worker_name, target_topic)

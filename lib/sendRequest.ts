@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { ConfigurationError, describe, UnusableRecordError } from './errors.ts'
 import { eventIdOf, type OrderCancelled, type OrderValidated } from './events.ts'
 import { JUDGE_NAMES, type JudgeName } from './judges.ts'
-import { defineTopics, orderTopics, requestTopics, type Topic } from './topics.ts'
+import { defineTopics, forwardedTopics, type Topic } from './topics.ts'
 
 /** As much of an event as has to be known to send it. */
 export interface RequestEvent {
@@ -69,7 +69,7 @@ function complete(content: Record<string, unknown>, keepId: boolean, nowMs: numb
 /** The topic whose events this worker takes; for one that is not ours, any event about an order will do. */
 function topicOf(worker: string): Topic<unknown> {
   if (JUDGE_NAMES.includes(worker as JudgeName)) return PLAIN.ordersValidated as Topic<unknown>
-  const topics = [...orderTopics(PLAIN), ...requestTopics(PLAIN)]
+  const topics = forwardedTopics(PLAIN)
   return topics.find(({ address }) => address === worker) ?? (PLAIN.answers as Topic<unknown>)
 }
 

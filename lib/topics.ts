@@ -296,9 +296,14 @@ export function requestTopics(topics: TopicTable): Topic<unknown>[] {
   return [...JUDGE_NAMES.map((name) => topics[`${name}Requests`]), topics.answers] as Topic<unknown>[]
 }
 
+/** All that the Command Center forwards to, when orders are routed. */
+export function forwardedTopics(topics: TopicTable): Topic<unknown>[] {
+  return [...orderTopics(topics), ...requestTopics(topics)]
+}
+
 /** The topics whose records are sealed in this wiring. */
 export function sealedTopics(topics: TopicTable): Topic<unknown>[] {
-  return [...orderTopics(topics), ...requestTopics(topics)].filter(({ isSealed }) => isSealed)
+  return forwardedTopics(topics).filter(({ isSealed }) => isSealed)
 }
 
 /** Whether a group works on messages and never on what is in them. */

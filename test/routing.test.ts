@@ -3,14 +3,22 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Message, Producer } from 'kafkajs'
-import { type Config, createKafka } from '../kafkaConfig.ts'
+import { freePort } from '../infra/ports.ts'
+import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { type Envelope, parseEnvelope, seal } from '../lib/crypto.ts'
 import { type Database, openDatabase } from '../lib/database.ts'
 import type { OrderValidated } from '../lib/events.ts'
 import { createLogger } from '../lib/log.ts'
 import { HOP_HEADER, headerText } from '../lib/record.ts'
 import type { TopicRecord } from '../lib/topicReader.ts'
-import { READ_ALL_POLL_MS, readAll, until } from './harness.ts'
+import {
+  READ_ALL_POLL_MS,
+  type RunningScript,
+  readAll,
+  runScript,
+  testEnvironment,
+  until,
+} from './harness.ts'
 import { type RoutedPipeline, startRouted } from './routedPipeline.ts'
 
 const TAMPERED = 5_000
@@ -129,6 +137,21 @@ test('messages of interleaved transactions are forwarded untouched, in order, an
   assert.deepEqual(rows, [])
 
   await refusesTampered(bench)
+})
+
+test('it waits for Kafka, and for the topics, and does not end', async (t) => {
+  const environment = await testEnvironment(t, { ROUTING: 'command-center' })
+  const away = runScript(t, 'commandCenter', {
+    ...environment,
+    KAFKA_BROKERS: `127.0.0.1:${await freePort()}`,
+  })
+  const early = runScript(t, 'commandCenter', environment)
+  const says = ({ lines }: RunningScript, what: RegExp) => lines.some((line) => what.test(line))
+  await until('it says that Kafka is away', () => says(away, /Kafka: .* - waiting/))
+  await until('it says that topics are missing', () => says(early, /topics/))
+  await ensureTopics(parseConfig(environment), () => undefined)
+  await until('it goes on when they are there', () => says(early, /has tasks/))
+  assert.equal(away.child.exitCode, null)
 })
 
 /** Each message that cannot be forwarded is a dead letter, as it came, with the reason; and so is what is no message. */
