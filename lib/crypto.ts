@@ -12,7 +12,7 @@
 import { isUtf8 } from 'node:buffer'
 import { createCipheriv, createDecipheriv, type KeyObject, randomFillSync } from 'node:crypto'
 import { UnusableRecordError } from './errors.ts'
-import { type KeyRing, MAX_KEY_ID_LENGTH } from './keyRing.ts'
+import { type KeyRing, MAX_KEY_ID_LENGTH, WORKER_NAME } from './keyRing.ts'
 
 export type { KeyRing } from './keyRing.ts'
 
@@ -23,7 +23,7 @@ const TAG_BYTES = 16
 /** More than any topic takes. */
 const MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
 const MAX_ID_LENGTH = 200
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+const NAME = new RegExp(WORKER_NAME)
 const KEY_ID = new RegExp(`^[A-Za-z0-9._-]{1,${MAX_KEY_ID_LENGTH}}$`)
 
 /** The record's value: this as JSON text, with the fields in this order. `iv`, `data` and `tag` are base64. */

@@ -16,6 +16,10 @@ const MAX_REASON_LENGTH = 1_000
 /** On a dead letter: how often a record was tried, by its own position and each time that it was redriven. */
 export const ATTEMPTS_HEADER = 'attempts'
 export const REASON_HEADER = 'reason'
+const HEADERS_OF_LETTERS = [
+  ...[DEAD_LETTER_HEADER, SOURCE_HEADER, CAUSE_HEADER, 'topic', 'partition', 'offset'],
+  ...[TIMESTAMP_HEADER, REASON_HEADER, ATTEMPTS_HEADER, REDRIVES_HEADER],
+]
 /** What counts only where we have written it. */
 const HEADERS_OF_OURS = [DEAD_LETTER_HEADER, DROPPED_HEADER, REDRIVES_HEADER, ATTEMPTS_HEADER]
 
@@ -47,6 +51,14 @@ export function toDeadLetter(topic: string, record: RawRecord, reason: string): 
       ...(isRedriven && { [REDRIVES_HEADER]: String(headerCount(record.headers, REDRIVES_HEADER)) }),
     },
   }
+}
+
+/** What {@link toDeadLetter} and a redrive have added, taken away again: the headers that the record came with at first. */
+export function withoutLetterHeaders(headers: IHeaders): IHeaders {
+  if (headers[DEAD_LETTER_HEADER] === undefined) return headers
+  const left = { ...headers }
+  for (const name of HEADERS_OF_LETTERS) delete left[name]
+  return headers[CAUSE_HEADER] === undefined ? left : { ...left, [SOURCE_HEADER]: headers[CAUSE_HEADER] }
 }
 
 /** A count in a header; 0 where there is none, or something else. */

@@ -22,7 +22,8 @@ const LOOK_AGAIN_MS = 1_000
 
 /** Shorter than a key in base64 or hex: one that was put into the wrong field is not taken for an id, and printed. */
 export const MAX_KEY_ID_LENGTH = 40
-const WORKER_NAME = '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'
+/** What a worker can be called, wherever one is named. */
+export const WORKER_NAME = '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'
 
 const KeyFile = Type.Object(
   {

@@ -1,17 +1,14 @@
 /** What the Command Center makes of a message, by what stands on its envelope. It never opens one. */
-import type { IHeaders } from 'kafkajs'
 import { parseEnvelope } from './crypto.ts'
+import { withoutLetterHeaders } from './deadLetters.ts'
 import { describe, UnusableRecordError } from './errors.ts'
 import type { Hop } from './events.ts'
 import {
   BATCH_OVERHEAD_BYTES,
-  CAUSE_HEADER,
-  DEAD_LETTER_HEADER,
   type Forwarded,
   HOP_HEADER,
   type InputRecord,
   type RawRecord,
-  SOURCE_HEADER,
 } from './record.ts'
 import type { Route } from './routes.ts'
 import type { RouteTarget } from './routeTargets.ts'
@@ -38,8 +35,6 @@ export interface Routes {
 
 const MAX_LABEL_LENGTH = 200
 const MAX_ERROR_LENGTH = 500
-/** On a redriven message, what says so is for us alone. */
-const LETTER_HEADERS = ['topic', 'partition', 'offset', 'reason', 'timestamp', 'attempts', 'redrives']
 
 /** The inbox as it is read by the Command Center: all that lies in it is a message, also what is none. */
 export function messagesOf(inbox: TopicSettings): Topic<Message> {
@@ -104,17 +99,9 @@ export function forward({ event, source, headers }: InputRecord<Message>, { targ
     topic: targetTopic,
     key,
     value,
-    headers: { ...headersAsTheyCame(headers), [HOP_HEADER]: source },
+    headers: { ...withoutLetterHeaders(headers), [HOP_HEADER]: source },
     note: `${requestId} ${workerName} -> ${targetTopic}`,
   }
-}
-
-/** Without what was added when it was a dead letter. */
-function headersAsTheyCame(headers: IHeaders): IHeaders {
-  if (headers[DEAD_LETTER_HEADER] === undefined) return headers
-  const left = { ...headers }
-  for (const name of [DEAD_LETTER_HEADER, SOURCE_HEADER, CAUSE_HEADER, ...LETTER_HEADERS]) delete left[name]
-  return headers[CAUSE_HEADER] === undefined ? left : { ...left, [SOURCE_HEADER]: headers[CAUSE_HEADER] }
 }
 
 /** What the metadata log is told of it: labels and times, never what is in it. */
