@@ -158,8 +158,9 @@ export class Stage {
   #firstAnswered({ positions, has }: AnswerTopic, partition: number): number {
     if (!positions.isGone(partition, 0)) return 0
     for (let cell = 0; cell < this.causes.size; cell++) {
-      // Out of order, it says nothing of the others.
-      const place = this.redrives[cell] === 0 ? this.firstPlace[cell]! : 0
+      // Redriven it was answered out of order, and says nothing of the others; also when its letter came late and is not counted.
+      const isInOrder = this.redrives[cell] === 0 && this.late[cell] === 0
+      const place = isInOrder ? this.firstPlace[cell]! : 0
       if (place === 0 || !has(place)) continue
       const cause = this.causes.positionOf(cell)
       if (cause.partition === partition) return cause.offset

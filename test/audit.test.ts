@@ -214,7 +214,8 @@ describe('the auditor', () => {
         const judgement = auditModel(model, { isDrained }, { ...moments, deletedUntil })
         assert.deepEqual(failures(judgement), [])
       }),
-      { numRuns: 200 },
+      // The example: a dead letter that came after the look at its topic, and was redriven before that at the answers.
+      { numRuns: 200, examples: [[984850338, false]] },
     )
   })
 
