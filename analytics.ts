@@ -10,6 +10,10 @@
  *
  * Without flags it is a member of the group `analytics`: instances share the partitions, and each says how many it
  * shows. After a start it first reads back ANALYTICS_WINDOW_MINUTES, so that its figures are complete again.
+ * Meanwhile it serves the dashboard, a page on DASHBOARD_PORT of this machine that shows the whole pipeline:
+ *
+ *   --no-dashboard     does without
+ *
  * With the flags below it reads all partitions by itself, outside of the group, and leaves no trace:
  *
  *   --from-beginning   from the oldest record that is kept
@@ -19,13 +23,17 @@
  */
 import { createKafka } from './kafkaConfig.ts'
 import { AnalyticsDisplay } from './lib/analyticsDisplay.ts'
+import { addAnalyticsMetrics } from './lib/analyticsMetrics.ts'
 import { formatReport } from './lib/analyticsReport.ts'
+import { type Dashboard, startDashboard } from './lib/dashboard.ts'
 import { ConfigurationError } from './lib/errors.ts'
 import { parseInstant } from './lib/instant.ts'
 import { countedTopics, OrderReplay } from './lib/orderReplay.ts'
 import { type OrderEvent, OrderStatistics, summarise } from './lib/orderStatistics.ts'
+import { addOrderWayRoutes } from './lib/orderWayRoutes.ts'
 import type { ProcessorStatus } from './lib/processor.ts'
 import type { InputRecord } from './lib/record.ts'
+import { addReplayRoutes } from './lib/replayWatchRoutes.ts'
 import { runMain, SERVICE_FLAGS, type Service, serve } from './lib/service.ts'
 import { fetchBounds } from './lib/topicBounds.ts'
 import type { ReadFrom } from './lib/topicReader.ts'
@@ -37,6 +45,7 @@ const FLAGS = {
   from: { type: 'string' },
   once: { type: 'boolean' },
   json: { type: 'boolean' },
+  'no-dashboard': { type: 'boolean' },
   ...SERVICE_FLAGS,
 } as const
 
@@ -47,7 +56,10 @@ await runMain('analytics', PURPOSE, FLAGS, async (service, flags) => {
   if (flags.once || flags['from-beginning'] || flags.from !== undefined) {
     await replay(service, readFrom(flags.from, flags['from-beginning'] === true), flags.once === true, json)
   } else {
-    await showLive(service, json, flags.verbose === true)
+    const dashboard = flags['no-dashboard']
+      ? undefined
+      : await startDashboard(service, [addOrderWayRoutes, addReplayRoutes])
+    await showLive(service, dashboard, json, flags.verbose === true)
   }
 })
 
@@ -58,10 +70,21 @@ function readFrom(from: string | undefined, fromBeginning: boolean): ReadFrom {
 }
 
 /** As a member of the group. Nothing is written: what becomes of each record is that it has been counted. */
-async function showLive(service: Service, json: boolean, verbose: boolean): Promise<void> {
+async function showLive(
+  service: Service,
+  dashboard: Dashboard | undefined,
+  json: boolean,
+  verbose: boolean,
+): Promise<void> {
   const { graceMs, windowMs } = service.config.analytics
   const display = createDisplay(service, json)
   const partitionCount = watchPartitionCount(service)
+  let held: readonly OrderStatistics[] = []
+  addAnalyticsMetrics(service.metrics, () => held)
+  const count = (statistics: OrderStatistics, { event, timestampMs }: InputRecord<OrderEvent>) => {
+    statistics.add(event, timestampMs)
+    dashboard?.add(event, timestampMs)
+  }
   const work = {
     inputs: countedTopics(service.config.topics),
     outputs: [],
@@ -74,15 +97,14 @@ async function showLive(service: Service, json: boolean, verbose: boolean): Prom
         count(statistics, record)
         return []
       }),
-    report(states: OrderStatistics[], { tasks }: ProcessorStatus) {
-      display.show(states, { shown: tasks.length, of: partitionCount() })
+    report(statistics: OrderStatistics[], { tasks, lag }: ProcessorStatus) {
+      held = statistics
+      const partitions = { shown: tasks.length, of: partitionCount() }
+      display.show(statistics, partitions)
+      dashboard?.tick({ statistics, partitions, lag })
     },
   }
   await serve(service, 'analytics', work, verbose)
-}
-
-function count(statistics: OrderStatistics, { event, timestampMs }: InputRecord<OrderEvent>): void {
-  statistics.add(event, timestampMs)
 }
 
 /** Alone, in a group of its own that is deleted at the end. */

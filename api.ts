@@ -62,6 +62,7 @@ await runMain('api', 'Orders, products and stock over HTTP.', FLAGS, async (serv
   const api = await startApi({
     ...config.api,
     ...{ version, database, store, intake, sender, log, maxBodiesBytes: MAX_BODIES_BYTES },
+    metrics: service.metrics,
     products: { database, publisher },
     asyncApi: buildAsyncApi({
       topics,
@@ -73,6 +74,7 @@ await runMain('api', 'Orders, products and stock over HTTP.', FLAGS, async (serv
   })
   // The first to be closed: what is under way is answered while all else still works.
   service.onClose(() => api.close())
+  await service.serveHealth({ report: () => ({ ready: sender.isConnected, url: api.url }) })
   log.info(`listening on ${api.url}, documented at ${api.url}/docs`)
   await untilAborted(new Promise(() => undefined), signal)
 })

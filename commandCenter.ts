@@ -44,7 +44,9 @@ await runService('command-center', 'Forwards sealed messages by worker_name.', a
     handle(records: InputRecord<Message>[]): Outcome[] {
       const nowMs = Date.now()
       const directions = records.map((record) => directionOf(record, registry))
-      const said = publish(hops, recordHops(records, directions, nowMs), `${records.length} hops`)
+      const note = `${records.length} hops`
+      // Of no one message's trace: it tells of many.
+      const said = { ...publish(hops, recordHops(records, directions, nowMs), note), traceparent: null }
       return records.map((record, index) => {
         const { route, error } = directions[index]!
         // One record for all of them, with the last.

@@ -12,6 +12,7 @@ import { ConfigurationError } from './lib/errors.ts'
 import { addMissingKeys, KeyRing } from './lib/keyRing.ts'
 import { createLogger, kafkaLogCreator, type Logger, type LogOptions } from './lib/log.ts'
 import { MINOR_UNIT_DIGITS, parseDecimal } from './lib/money.ts'
+import { wantsColor } from './lib/terminal.ts'
 import { reconcileTopics, type TopicReport } from './lib/topicAdmin.ts'
 import {
   defineTopics,
@@ -62,8 +63,29 @@ export interface Config {
     cassandra: { contactPoints: string[]; dataCenter: string; keyspace: string }
   }
   healthPort: number
+  dashboardPort: number
+  /** Where a trace is looked at, with `{traceId}` in it. */
+  traceUrlTemplate: string | undefined
+  /** Where processes say that they run; see lib/instances.ts. */
+  instancesDir: string
+  /** Controls for demonstrations; see lib/controls.ts. */
+  demo: { controls: boolean; token: string }
   log: LogOptions
+  /** `endpoint` undefined: nothing is traced. `serviceName` empty: that of the script. `headers` are secrets. */
+  tracing: {
+    endpoint: string | undefined
+    headers: Record<string, string>
+    serviceName: string
+    sampler: (typeof SAMPLERS)[number]
+    samplerRatio: number
+  }
 }
+
+/** As OpenTelemetry names them. */
+const SAMPLERS = [
+  ...(['parentbased_always_on', 'parentbased_always_off', 'parentbased_traceidratio'] as const),
+  ...(['always_on', 'always_off', 'traceidratio'] as const),
+] as const
 
 /** Where settings are looked up: an exported variable wins over the `.env` file. */
 export const ENV_FILE = process.env.ENV_FILE ?? fileURLToPath(new URL('.env', import.meta.url))
@@ -224,10 +246,23 @@ export function parseConfig(env: Environment): Config {
       },
     },
     healthPort: number('HEALTH_PORT', 9_464, 0, 65_535),
+    dashboardPort: number('DASHBOARD_PORT', 3_001, 0, 65_535),
+    traceUrlTemplate: readTraceUrl(env),
+    instancesDir: text('INSTANCES_DIR', fileURLToPath(new URL('.data/instances', import.meta.url))),
+    demo: readDemo(env, oneOf),
     log: {
       level: oneOf('LOG_LEVEL', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'silent']),
       format: oneOf('LOG_FORMAT', 'pretty', ['pretty', 'json']),
-      color: process.stderr.isTTY === true && !env.NO_COLOR,
+      color: wantsColor(process.stderr, env),
+    },
+    tracing: {
+      endpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT?.trim()
+        ? readUrl('OTEL_EXPORTER_OTLP_ENDPOINT', ['http:', 'https:'], '')
+        : undefined,
+      headers: readHeaders(env),
+      serviceName: text('OTEL_SERVICE_NAME', ''),
+      sampler: oneOf('OTEL_TRACES_SAMPLER', 'parentbased_always_on', SAMPLERS),
+      samplerRatio: ratio('OTEL_TRACES_SAMPLER_ARG', 1),
     },
   }
 
@@ -266,6 +301,46 @@ function readTokens(env: Environment): string[] {
   if (given.every((token) => /^[A-Za-z0-9._~+/=-]{16,}$/.test(token))) return given
   throw new ConfigurationError(
     'API_TOKENS is not usable: it takes tokens of 16 or more letters, digits and . _ ~ + / = -, separated by commas',
+  )
+}
+
+/** @throws ConfigurationError */
+function readTraceUrl(env: Environment): string | undefined {
+  const template = env.TRACE_URL_TEMPLATE?.trim()
+  if (!template) return undefined
+  const url = template.replaceAll('{traceId}', '0')
+  if (/^https?:/.test(template) && url !== template && URL.canParse(url)) return template
+  throw new ConfigurationError(
+    `TRACE_URL_TEMPLATE=${template} is not usable: it takes a URL with {traceId} in it, such as http://127.0.0.1:16686/trace/{traceId}`,
+  )
+}
+
+/** What every request to the trace collector carries. @throws ConfigurationError without the values: they are secrets */
+function readHeaders(env: Environment): Record<string, string> {
+  const pairs = (env.OTEL_EXPORTER_OTLP_HEADERS ?? '').split(',').map((pair) => pair.trim())
+  const given = pairs.filter((pair) => pair !== '')
+  try {
+    return Object.fromEntries(
+      given.map((pair) => {
+        const [, name, value] = /^([!#$%&'*+.^_`|~\w-]+) *= *(.+)$/.exec(pair)!
+        return [name!, decodeURIComponent(value!)]
+      }),
+    )
+  } catch {
+    // What was wrong with it could tell what it is.
+    throw new ConfigurationError(
+      'OTEL_EXPORTER_OTLP_HEADERS is not usable: it takes name=value, several separated by commas, values percent-encoded',
+    )
+  }
+}
+
+/** @throws ConfigurationError without the token: it is a secret */
+function readDemo(env: Environment, oneOf: OneOf): Config['demo'] {
+  const controls = oneOf('DEMO_CONTROLS', 'off', ['off', 'on']) === 'on'
+  const token = env.DEMO_TOKEN?.trim() ?? ''
+  if (!controls || /^[A-Za-z0-9._~+/=-]{16,}$/.test(token)) return { controls, token }
+  throw new ConfigurationError(
+    'DEMO_CONTROLS=on needs DEMO_TOKEN: set it to 16 or more letters, digits and . _ ~ + / = -, such as `openssl rand -hex 16` prints',
   )
 }
 

@@ -7,17 +7,13 @@
  * this group set back, the log is made anew from the topic. While the store is away, records wait. Rows go after a
  * week, and what is older than that is not written.
  *
- * Figures for Prometheus are at /metrics on the health port.
- *
  * Flags: --verbose prints dead letters.
  */
-import { Registry } from 'prom-client'
 import { describe } from './lib/errors.ts'
 import type { HopsRecorded } from './lib/events.ts'
 import { HopMetrics } from './lib/hopMetrics.ts'
 import { isFromFuture, toHopRows } from './lib/hopRows.ts'
 import { keptFromMs, openHopStore } from './lib/hopStore.ts'
-import { metricsRoutes } from './lib/metrics.ts'
 import { DeadLetter, type InputRecord, type Outcome } from './lib/record.ts'
 import { runService } from './lib/service.ts'
 
@@ -32,8 +28,7 @@ await runService(
     const { config, log, signal, onClose } = service
     const store = await openHopStore(config, log, signal)
     onClose(() => store.close())
-    const registry = new Registry()
-    const metrics = new HopMetrics(registry)
+    const metrics = new HopMetrics(service.metrics)
 
     const expire = async () => {
       try {
@@ -51,7 +46,6 @@ await runService(
       outputs: [],
       maxBatchRecords: MAX_BATCH_RECORDS,
       createState: () => undefined,
-      routes: metricsRoutes(registry),
       async handle(records: InputRecord<HopsRecorded>[]): Promise<Outcome[]> {
         const nowMs = Date.now()
         const sound = records.filter((record) => !isFromFuture(record, nowMs))

@@ -19,8 +19,10 @@ await runMain('gateway', 'The simulated payment gateway.', flags, async (service
   const database = await service.openDatabase()
   if (signal.aborted) return
   const { port, ...settings } = config.gateway
-  const gateway = await startGateway({ database, settings, port, host, log })
+  const gateway = await startGateway({ database, settings, port, host, metrics: service.metrics, log })
   service.onClose(() => gateway.close())
+  const report = () => ({ ready: true, faults: gateway.settings })
+  await service.serveHealth({ report, controls: gateway.controls })
   log.info(`payment gateway at ${gateway.url}, faults at ${gateway.url}/faults`)
   await once(signal, 'abort')
 })

@@ -13,7 +13,8 @@
  */
 import { UnavailableError } from './lib/errors.ts'
 import { createGatewayClient, type GatewayAnswer, type GatewayClient } from './lib/gatewayClient.ts'
-import { startGateway } from './lib/gatewayServer.ts'
+import { addGatewayMetrics } from './lib/gatewayMetrics.ts'
+import { type Gateway, startGateway } from './lib/gatewayServer.ts'
 import { OutcomeBook } from './lib/outcomes.ts'
 import { AUTHORISE, addAnswer, type PlannedCall, planCalls } from './lib/payments.ts'
 import { passProbe } from './lib/probes.ts'
@@ -30,13 +31,13 @@ await runService('payment', 'Authorises, captures and voids payments.', async (s
   const { config, log } = service
   const { ordersValidated, ordersCompleted, paymentEvents } = config.topics
   const database = await service.openDatabase()
-  let retries = 0
-  const gateway = createGatewayClient({
-    url: config.payment.gatewayUrl ?? (await bringUpGateway(service)),
+  const own = config.payment.gatewayUrl === undefined ? await bringUpGateway(service) : undefined
+  const gateway: GatewayClient = createGatewayClient({
+    url: config.payment.gatewayUrl ?? own!.url,
     timeoutMs: config.payment.timeoutMs,
     concurrency: config.payment.concurrency,
     log,
-    onRetry: () => retries++,
+    ...addGatewayMetrics(service.metrics, () => gateway.isBreakerOpen),
   })
   service.onClose(() => gateway.close())
 
@@ -56,10 +57,8 @@ await runService('payment', 'Authorises, captures and voids payments.', async (s
         book.outcomeOf(isDecision(record) ? SETTLE : AUTHORISE, record, paymentEvents),
       )
     },
-    details: () => ({
-      ...(retries > 0 ? { retries } : {}),
-      ...(gateway.isBreakerOpen ? { breaker: 'open' } : {}),
-    }),
+    details: () => (gateway.isBreakerOpen ? { breaker: 'open' } : {}),
+    ...(own && { controls: own.controls }),
   }
 })
 
@@ -93,11 +92,12 @@ function keyOf({ operation, payment }: PlannedCall): string {
 }
 
 /** The simulated gateway in this process, with connections of its own to its books. */
-async function bringUpGateway(service: Service): Promise<string> {
+async function bringUpGateway(service: Service): Promise<Gateway> {
   const { config, log } = service
   const { port: _port, ...settings } = config.gateway
-  const gateway = await startGateway({ database: await service.openDatabase(), settings, port: 0, log })
+  const database = await service.openDatabase()
+  const gateway = await startGateway({ database, settings, port: 0, metrics: service.metrics, log })
   service.onClose(() => gateway.close())
   log.info(`no GATEWAY_URL: simulated payment gateway at ${gateway.url}, faults at ${gateway.url}/faults`)
-  return gateway.url
+  return gateway
 }

@@ -18,12 +18,14 @@
  */
 import { randomBytes } from 'node:crypto'
 import { createKafka, ENV_FILE, readRate } from './kafkaConfig.ts'
+import { ControlError } from './lib/controls.ts'
 import { describe } from './lib/errors.ts'
 import { surveyFile } from './lib/onlineRetail.ts'
 import { OrderSender } from './lib/orderSender.ts'
 import { Pace } from './lib/pace.ts'
 import { PlacedCounts, placeHistory, placeSimulated } from './lib/placing.ts'
 import { PRODUCER_FLAGS, type ProducerPlan, readPlan } from './lib/producerFlags.ts'
+import { addProducerMetrics } from './lib/producerMetrics.ts'
 import { formatDuration, Progress } from './lib/progress.ts'
 import { type Catalogue, registerAll } from './lib/registration.ts'
 import { createSealer } from './lib/sealing.ts'
@@ -79,6 +81,7 @@ async function simulate(run: Run, { seed, rate }: Source<'simulator'>): Promise<
   const startedMs = performance.now()
   const pace = rate === 'max' ? undefined : new Pace(rate === 'environment' ? ratePerSecond : rate, startedMs)
   if (pace && rate === 'environment') followEnvironment(pace, service)
+  await serveHealth(run, pace)
   log.info(`placing orders ord-${runId}-…, seed ${seed}, ${pace ? describeRate(pace) : 'as fast as it goes'}`)
   reportEachSecond(run, pace)
   const topic = config.topics.ordersRaw.name
@@ -99,6 +102,7 @@ async function replay(run: Run, { file, tempo }: Source<'file'>): Promise<number
   await register(run, survey.catalogue)
 
   const startedMs = performance.now()
+  await serveHealth(run, undefined)
   const total = Math.min(survey.records, plan.orders)
   const progress = new Progress({ total, unit: 'orders', output: process.stderr, color: config.log.color })
   let placedAtMs = survey.firstMs
@@ -128,14 +132,44 @@ async function register({ service, sender }: Run, catalogue: Catalogue): Promise
   await registerAll({ config, database, sender, log, signal }, catalogue)
 }
 
+/** How it does, its figures and, while it simulates at a rate, the rate as a control. */
+async function serveHealth({ service, counts }: Run, pace: Pace | undefined): Promise<void> {
+  const owed = () => pace?.owed(performance.now()) ?? 0
+  addProducerMetrics(service.metrics, {
+    placed: () => counts.placed,
+    owed,
+    ratePerSecond: () => pace?.ratePerSecond ?? 0,
+  })
+  const report = () => ({
+    ready: true,
+    placed: counts.placed,
+    ...(pace && { owed: owed(), ratePerSecond: pace.ratePerSecond }),
+  })
+  await service.serveHealth({ report, controls: pace ? { rate: (body) => setRate(pace, body) } : {} })
+}
+
+function setRate(pace: Pace, body: unknown): { ratePerSecond: number } {
+  const { ratePerSecond } = body as { ratePerSecond?: unknown }
+  if (typeof ratePerSecond !== 'number') throw new ControlError('it takes {"ratePerSecond": 50}')
+  try {
+    pace.setRate(readRate({ ORDERS_PER_SECOND: String(ratePerSecond) }), performance.now())
+  } catch (error) {
+    throw new ControlError(describe(error), { cause: error })
+  }
+  return { ratePerSecond: pace.ratePerSecond }
+}
+
 /** The one setting that is read again while a process runs. A value that is none changes nothing, and is told once. */
 function followEnvironment(pace: Pace, { log, onClose }: Service): void {
   let complaint = ''
+  let rateBefore = pace.ratePerSecond
   const timer = setInterval(() => {
     try {
       const rate = readRate()
       complaint = ''
-      if (rate === pace.ratePerSecond) return
+      // What was set otherwise meanwhile stays until somebody changes it here.
+      if (rate === rateBefore) return
+      rateBefore = rate
       pace.setRate(rate, performance.now())
       log.info(`ORDERS_PER_SECOND is now ${describeRate(pace)}`)
     } catch (error) {

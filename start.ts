@@ -10,8 +10,10 @@
  *   --json       the last line on standard output is the summary as one JSON object
  *   --verbose    also what the services say while all is well
  */
-import { createMissingKeys } from './kafkaConfig.ts'
+import { randomBytes } from 'node:crypto'
+import { createMissingKeys, readEnvironment } from './kafkaConfig.ts'
 import { ConfigurationError } from './lib/errors.ts'
+import { removeDead } from './lib/instances.ts'
 import { PipelineRun, type RunOptions } from './lib/pipelineRun.ts'
 import { runMain } from './lib/service.ts'
 
@@ -24,6 +26,8 @@ const flags = {
   help: { type: 'boolean' },
 } as const
 
+const demoToken = createMissingDemoToken()
+
 await runMain(
   'start',
   'Runs the whole pipeline: infrastructure, services, simulator.',
@@ -32,6 +36,8 @@ await runMain(
     checkFlags(values)
     const keysFile = createMissingKeys()
     if (keysFile) console.error(`made keys for the workers in ${keysFile}`)
+    if (demoToken) console.error(`controls on the dashboard take this token: ${demoToken}`)
+    removeDead(service.config.instancesDir)
     const run = new PipelineRun(service, values)
     try {
       await run.start()
@@ -42,6 +48,15 @@ await runMain(
     }
   },
 )
+
+/** For this run, where controls are asked for without one: before the configuration is read, which insists on it. */
+function createMissingDemoToken(): string | undefined {
+  const env = readEnvironment()
+  if (env.DEMO_CONTROLS?.trim() !== 'on' || env.DEMO_TOKEN?.trim()) return undefined
+  const token = randomBytes(12).toString('hex')
+  process.env.DEMO_TOKEN = token
+  return token
+}
 
 function checkFlags({ orders, file, rate }: RunOptions): void {
   if (orders !== undefined && !(Number.isInteger(Number(orders)) && Number(orders) > 0)) {

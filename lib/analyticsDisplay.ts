@@ -1,12 +1,14 @@
-import { formatLine, formatPanel, type LiveFigures, toLiveJson } from './analyticsReport.ts'
+import { formatLine, formatPanel, type LiveFigures, toLiveJson } from './analyticsPanel.ts'
 import { type OrderStatistics, summarise, sumRolling } from './orderStatistics.ts'
+import { canRedraw, type TerminalOutput } from './terminal.ts'
+import { TerminalPanel } from './terminalPanel.ts'
 
 export interface DisplayOptions {
   json: boolean
   graceMs: number
   /** How many of the latest minutes a line of JSON has. */
   minutes: number
-  output: Pick<NodeJS.WriteStream, 'write' | 'isTTY' | 'columns' | 'rows'>
+  output: TerminalOutput
 }
 
 /**
@@ -15,14 +17,22 @@ export interface DisplayOptions {
  */
 export class AnalyticsDisplay {
   readonly #options: DisplayOptions
-  #drawnLines = 0
+  /** Undefined where nothing can be redrawn. */
+  readonly #panel: TerminalPanel | undefined
   #lastLine = ''
 
   constructor(options: DisplayOptions) {
     this.#options = options
+    this.#panel = canRedraw(options.output) ? new TerminalPanel(options.output) : undefined
   }
 
-  show(parts: readonly OrderStatistics[], partitions: LiveFigures['partitions'], nowMs = Date.now()): void {
+  /** @param lag records that are not counted yet, where that is known */
+  show(
+    parts: readonly OrderStatistics[],
+    partitions: LiveFigures['partitions'],
+    lag?: number,
+    nowMs = Date.now(),
+  ): void {
     const { json, output, graceMs, minutes } = this.#options
     const since = Math.min(...parts.map(({ sinceMs }) => sinceMs))
     const figures: LiveFigures = {
@@ -30,27 +40,15 @@ export class AnalyticsDisplay {
       summary: summarise(parts, graceMs),
       sinceMs: Number.isFinite(since) ? since : undefined,
       partitions,
+      ...(lag !== undefined && { lag }),
     }
     if (json) output.write(`${toLiveJson(figures, minutes)}\n`)
-    else if (output.isTTY) this.#redraw(formatPanel(figures))
+    else if (this.#panel) this.#panel.draw(formatPanel(figures, this.#panel.columns))
     else this.#printIfNew(formatLine(figures))
   }
 
   #printIfNew(line: string): void {
     if (line !== this.#lastLine) this.#options.output.write(`${line}\n`)
     this.#lastLine = line
-  }
-
-  /** Over what was drawn before. Lines are cut: one that wraps, or scrolls away, could not be drawn over. */
-  #redraw(panel: string): void {
-    const { output } = this.#options
-    const lines = panel
-      .trimEnd()
-      .split('\n')
-      .slice(0, Math.max(1, output.rows - 1))
-      .map((line) => line.slice(0, output.columns))
-    const goBack = this.#drawnLines > 0 ? `\x1b[${this.#drawnLines}A\x1b[J` : ''
-    output.write(`${goBack}${lines.join('\n')}\n`)
-    this.#drawnLines = lines.length
   }
 }

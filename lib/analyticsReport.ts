@@ -1,21 +1,11 @@
-/** The figures of analytics as text for people, and as JSON. */
+/** The figures of analytics as text for people: the report of a replay, and what the live panel shares with it. */
 import { formatMoney } from './money.ts'
-import type { CountedOrders, MinuteRow, ProductRow, RollingFigures, Summary } from './orderStatistics.ts'
-
-/** What is shown while it runs. */
-export interface LiveFigures {
-  rolling: RollingFigures
-  summary: Summary
-  /** Arrival of the oldest record counted; undefined when there is none. */
-  sinceMs: number | undefined
-  /** How many partitions are counted here, and how many there are. */
-  partitions: { shown: number; of: number | undefined }
-}
+import type { CountedOrders, MinuteRow, ProductRow, Summary } from './orderStatistics.ts'
+import { cutText, padText, textWidth, withoutControl } from './terminal.ts'
 
 const REPORT_MINUTES = 30
-const PANEL_MINUTES = 5
-const PANEL_PRODUCTS = 5
-const MAX_NAME_LENGTH = 40
+/** In columns of a terminal. */
+const NAME_WIDTH = 40
 
 /** The whole report of a replay. Two replays of the same records give the same text. */
 export function formatReport(summary: Summary): string {
@@ -28,50 +18,6 @@ export function formatReport(summary: Summary): string {
     ),
   ]
   return `${blocks.filter((block) => block !== '').join('\n\n')}\n`
-}
-
-/** The compact panel that is redrawn on a terminal. */
-export function formatPanel(figures: LiveFigures): string {
-  const { rolling, summary } = figures
-  const rates = formatColumns([
-    ['orders/s', formatCount(rolling.ordersPerSecond, 1), 'over the last 10 s'],
-    ['booked/min', formatMoneys(rolling.bookedRevenuePerMinuteMinor), 'over the last 60 s'],
-    ['captured/min', formatMoneys(rolling.capturedRevenuePerMinuteMinor), 'over the last 60 s'],
-  ])
-  const blocks = [
-    `analytics  ${formatPartitions(figures)}  totals ${formatSince(figures)}`,
-    rates,
-    formatTotals(summary),
-    formatMinutes(summary.minutes, PANEL_MINUTES, ''),
-    formatProducts('top products by quantity', summary.topProducts.byQuantity.slice(0, PANEL_PRODUCTS)),
-  ]
-  return `${blocks.filter((block) => block !== '').join('\n\n')}\n`
-}
-
-/** One line for a pipe. */
-export function formatLine(figures: LiveFigures): string {
-  const { rolling, summary } = figures
-  return [
-    `${formatCount(rolling.ordersPerSecond, 1)} orders/s`,
-    `booked/min ${formatMoneys(rolling.bookedRevenuePerMinuteMinor)}`,
-    `${formatCount(summary.orders)} orders booked ${formatMoneys(summary.bookedRevenueMinor)} ${formatSince(figures)}`,
-    `confirmed ${formatCount(summary.confirmed)} captured ${formatMoneys(summary.capturedRevenueMinor)}`,
-    `cancelled ${formatCount(summary.cancelled.orders)}`,
-    `rejected ${formatShare(summary.rejected.share)}`,
-    formatPartitions(figures),
-  ].join('  ')
-}
-
-/** One line of JSON. @param minutes how many of the latest minutes it has */
-export function toLiveJson({ rolling, summary, sinceMs, partitions }: LiveFigures, minutes: number): string {
-  const since = sinceMs === undefined ? null : new Date(sinceMs).toISOString()
-  return JSON.stringify({
-    partitions,
-    since,
-    ...rolling,
-    ...summary,
-    minutes: summary.minutes.slice(-minutes),
-  })
 }
 
 function formatTotals(summary: Summary): string {
@@ -102,22 +48,31 @@ function formatTotal(label: string, { orders, bookedRevenueMinor }: CountedOrder
   return [label, formatCount(orders), orders === 0 ? '' : `booked ${formatMoneys(bookedRevenueMinor)}`, note]
 }
 
+/** The latest minutes, and where to find those that are left out. */
 function formatMinutes(minutes: readonly MinuteRow[], most: number, where: string): string {
   if (minutes.length === 0) return ''
   const shown = minutes.slice(-most)
-  const currencies = [...new Set(shown.flatMap((row) => Object.keys(row.bookedRevenueMinor)))].sort()
+  const left = minutes.length - shown.length
+  const table = formatMinuteRows(shown)
+  return left === 0
+    ? table
+    : `${table}\n(${formatCount(left)} earlier minutes with orders left out: ${where})`
+}
+
+/** @param mostCurrencies leaves out the booked revenue in others */
+export function formatMinuteRows(
+  shown: readonly MinuteRow[],
+  mostCurrencies = Number.POSITIVE_INFINITY,
+): string {
+  const currencies = [...new Set(shown.flatMap((row) => Object.keys(row.bookedRevenueMinor)))]
+    .sort()
+    .slice(0, mostCurrencies)
   const rows = shown.map(({ minute, orders, bookedRevenueMinor }) => [
     minute.replace('T', ' ').replace('Z', ''),
     formatCount(orders),
     ...currencies.map((currency) => formatMoney(bookedRevenueMinor[currency] ?? 0, currency)),
   ])
-  const table = formatColumns(
-    [['placed (UTC)', 'orders', ...currencies.map(() => 'booked')], ...rows],
-    'numbers',
-  )
-  const left = minutes.length - shown.length
-  if (left === 0 || where === '') return table
-  return `${table}\n(${formatCount(left)} earlier minutes with orders left out: ${where})`
+  return formatColumns([['placed (UTC)', 'orders', ...currencies.map(() => 'booked')], ...rows], 'numbers')
 }
 
 /** @param currency the only one to be shown; without it all */
@@ -134,42 +89,34 @@ function formatProducts(title: string, products: readonly ProductRow[], currency
   return `${title}\n${formatColumns(rows, [2])}`
 }
 
-function formatPartitions({ partitions }: LiveFigures): string {
-  return `partitions ${partitions.shown} of ${partitions.of ?? '?'}`
-}
-
-function formatSince({ sinceMs }: LiveFigures): string {
-  return sinceMs === undefined ? '' : `since ${new Date(sinceMs).toISOString().slice(0, 19)}Z`
-}
-
-function formatMoneys(amounts: Record<string, number>): string {
+export function formatMoneys(amounts: Record<string, number>): string {
   const parts = Object.entries(amounts).map(([currency, amountMinor]) => formatMoney(amountMinor, currency))
   return parts.length === 0 ? '-' : parts.join(' + ')
 }
 
-function formatCount(count: number, digits = 0): string {
+export function formatCount(count: number, digits = 0): string {
   return count.toLocaleString('en-GB', { minimumFractionDigits: digits, maximumFractionDigits: digits })
 }
 
-function formatShare(share: number): string {
+export function formatShare(share: number): string {
   return `${(share * 100).toFixed(1)} %`
 }
 
 /** Names come from outside: what steers a terminal is not for them to say. */
-function plain(text: string): string {
-  return text.replace(/\p{C}/gu, ' ').slice(0, MAX_NAME_LENGTH)
+export function plain(text: string): string {
+  return cutText(withoutControl(text), NAME_WIDTH)
 }
 
 /** @param right the columns to be aligned to the right; 'numbers' is all but the first */
-function formatColumns(rows: readonly string[][], right: readonly number[] | 'numbers' = []): string {
+export function formatColumns(rows: readonly string[][], right: readonly number[] | 'numbers' = []): string {
   const widths: number[] = []
   for (const row of rows) {
     row.forEach((cell, column) => {
-      widths[column] = Math.max(widths[column] ?? 0, cell.length)
+      widths[column] = Math.max(widths[column] ?? 0, textWidth(cell))
     })
   }
   const isRight = (column: number) => (right === 'numbers' ? column > 0 : right.includes(column))
   const align = (cell: string, column: number) =>
-    isRight(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)
+    padText(cell, widths[column]!, isRight(column) ? 'left' : 'right')
   return rows.map((row) => row.map(align).join('  ').trimEnd()).join('\n')
 }

@@ -1,3 +1,4 @@
+import type { ApiSender } from './apiSender.ts'
 import { within } from './async.ts'
 import { describe, PipelineError, UnavailableError } from './errors.ts'
 import {
@@ -16,13 +17,15 @@ import { MAX_SEND_BYTES, MAX_SEND_RECORDS } from './transaction.ts'
 export interface PlacementRequest extends Claim {
   /** About what it takes in memory. */
   bytes: number
+  /** The context of the trace that its order continues. */
+  traceparent?: string | undefined
   /** The record for Kafka: the same bytes for the same id and time. */
   encode(accepted: AcceptedOrder): Buffer
 }
 
 export interface IntakeOptions {
   store: Pick<IdempotencyStore, 'claim' | 'takeOver' | 'settle'>
-  sender: { readonly isConnected: boolean; send(records: { key: string; value: Buffer }[]): Promise<void> }
+  sender: Pick<ApiSender, 'isConnected' | 'send'>
   /**
    * Whether an order has come to Kafka, of which nobody knows whether it was sent.
    *
@@ -256,7 +259,7 @@ export class OrderIntake {
   async #deliver(parcel: Parcel): Promise<void> {
     const records = parcel.waiting.map(({ request }, index) => {
       const order = parcel.orders[index]!
-      return { key: order.orderId, value: request.encode(order) }
+      return { key: order.orderId, value: request.encode(order), traceparent: request.traceparent }
     })
     const sent = this.#sending.then(() => {
       // Frozen for long, or behind others that took long: by now somebody else may have made them his own.

@@ -17,6 +17,7 @@ import { ORDER_STATUSES, type OrderStatus } from './orderView.ts'
 import { findOrder, listOrders, type PageEnd, type ViewedOrder } from './orderViewQueries.ts'
 import { Problem, problems } from './problem.ts'
 import { MAX_ORDER_BYTES } from './topics.ts'
+import { traceparentOfRequest } from './tracingHttp.ts'
 
 const { orderId: OrderId, currency: Currency, placedAt: Timestamp, total: Total } = OrderPlaced.properties
 const { customerId: CustomerId } = OrderPlaced.properties
@@ -150,10 +151,12 @@ export function addOrderRoutes(server: FastifyInstance, options: OrderRoutesOpti
         security: [{ token: [] }],
       },
     },
-    async ({ body, headers }, reply) => {
+    async (request, reply) => {
+      const { body, headers } = request
       const total = body.total ?? sumOf(body)
-      const request = toRequest(body, total, callerOf({ headers }), headers[IDEMPOTENCY_KEY])
-      const { orderId, acceptedAtMs } = await intake.place(request)
+      const placement = toRequest(body, total, callerOf({ headers }), headers[IDEMPOTENCY_KEY])
+      const traceparent = traceparentOfRequest(request)
+      const { orderId, acceptedAtMs } = await intake.place({ ...placement, traceparent })
       reply.code(202).header('location', `/orders/${orderId}`)
       const acceptedAt = new Date(acceptedAtMs).toISOString()
       return { orderId, status: 'ACCEPTED', acceptedAt, total, currency: body.currency }

@@ -4,6 +4,14 @@ import { describe, UnavailableError } from './errors.ts'
 import type { Logger } from './log.ts'
 import { RepeatedWarning } from './repeatedWarning.ts'
 import type { Sealer } from './sealing.ts'
+import { sendTraced, withTraceparent } from './tracing.ts'
+
+export interface ApiRecord {
+  key: string
+  value: Buffer
+  /** The context of the trace that it continues. */
+  traceparent?: string | undefined
+}
 
 export interface ApiSenderOptions {
   /** A client of its own with {@link kafkaLimits}; asked again after each failure: kafkajs keeps a broken one broken. */
@@ -71,16 +79,16 @@ export class ApiSender {
    *
    * @throws UnavailableError: some of them may have been written, and may yet be
    */
-  async send(records: readonly { key: string; value: Buffer }[]): Promise<void> {
+  async send(records: readonly ApiRecord[]): Promise<void> {
     const producer = this.#producer
     if (!producer) throw new UnavailableError('Kafka', new Error('it is being looked for'))
     const { topic, seal = (record) => record, timeoutMs } = this.#options
-    const sealed = records.map((record) => seal({ topic, ...record }))
+    const sealed = records.map(({ key, value, traceparent }) =>
+      withTraceparent(seal({ topic, key, value }), traceparent),
+    )
+    const sent = () => producer.send({ topic: sealed[0]?.topic ?? topic, messages: sealed, acks: -1 })
     try {
-      await withTimeout(
-        timeoutMs,
-        producer.send({ topic: sealed[0]?.topic ?? topic, messages: sealed, acks: -1 }),
-      )
+      await withTimeout(timeoutMs, sendTraced(sealed, {}, sent))
     } catch (error) {
       this.#drop(producer)
       this.open()

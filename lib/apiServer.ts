@@ -3,6 +3,7 @@ import rateLimit from '@fastify/rate-limit'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import Fastify, { type FastifyInstance, type FastifySchema } from 'fastify'
+import type { Registry } from 'prom-client'
 import Type, { type TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Settings } from 'typebox/system'
@@ -13,10 +14,12 @@ import { addOrderRoutes } from './apiOrders.ts'
 import { addProductRoutes } from './apiProducts.ts'
 import { type Database, query } from './database.ts'
 import { ConfigurationError } from './errors.ts'
+import { addHttpMetrics } from './httpMetrics.ts'
 import type { IdempotencyStore } from './idempotency.ts'
 import type { Logger } from './log.ts'
 import { Problem, problemAnswerer, toFieldErrors } from './problem.ts'
 import type { ProductContext } from './products.ts'
+import { traceRequests } from './tracingHttp.ts'
 
 export interface ApiOptions {
   host: string
@@ -35,6 +38,7 @@ export interface ApiOptions {
   sender: { readonly isConnected: boolean }
   products: ProductContext
   asyncApi: object
+  metrics: Registry
   log: Logger
 }
 
@@ -101,6 +105,8 @@ async function buildServer(options: ApiOptions): Promise<FastifyInstance> {
   server.setNotFoundHandler(limits, (_request, reply) =>
     answerProblem(Object.assign(new Error('see /docs for what there is'), { statusCode: 404 }), reply),
   )
+  addHttpMetrics(server, options.metrics)
+  traceRequests(server)
   refuseWhenClosing(server)
   await addDocuments(server, options)
   requireTokens(server, tokens)

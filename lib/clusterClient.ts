@@ -1,7 +1,12 @@
-import type { Kafka } from 'kafkajs'
+import type { GroupDescription, Kafka } from 'kafkajs'
 
-interface Coordinator {
+export interface Coordinator {
   leaveGroup(member: { groupId: string; memberId: string }): Promise<unknown>
+  describeGroups(groups: { groupIds: string[] }): Promise<{ groups: GroupDescription[] }>
+  /** @param wanted no topics are all that something is committed for */
+  offsetFetch(wanted: { groupId: string; topics: [] }): Promise<{
+    responses: { topic: string; partitions: { partition: number; offset: string }[] }[]
+  }>
 }
 
 /**

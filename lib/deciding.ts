@@ -16,11 +16,14 @@ import {
 import type { Sealer } from './sealing.ts'
 import { SettledLetters } from './settledLetters.ts'
 import type { Topic } from './topics.ts'
+import { type TraceSpan, traceparentOf, tracing, withTraceparent } from './tracing.ts'
 import type { TransactionRecord } from './transaction.ts'
 import type { Offsets, Work } from './work.ts'
 
 export interface DecidingOptions<Event, State> {
   work: Work<Event, State>
+  group: string
+  retryTopic: string
   /** Where the task begins to read, by input. */
   starts: Offsets
   counters: ProcessorCounters
@@ -33,7 +36,13 @@ export interface DecidingOptions<Event, State> {
   beforeAttempt(attempt: number): Promise<void>
 }
 
-export type Decision = readonly [record: RawRecord, outcome: Outcome]
+/** With when its order was placed, where the event says so; and its span, to be ended with {@link endSpans}. */
+export type Decision = readonly [
+  record: RawRecord,
+  outcome: Outcome,
+  placedAtMs?: number | undefined,
+  span?: TraceSpan | undefined,
+]
 
 /** Decides what becomes of each record of a task, and holds what it must know for that: built anew on each takeover. */
 export class Deciding<Event, State> {
@@ -51,25 +60,29 @@ export class Deciding<Event, State> {
   /** One decision for each record that is not only to be remembered. */
   async decideAll(records: RawRecord[]): Promise<Decision[]> {
     const decisions: Decision[] = []
-    const usable: RawRecord[] = []
+    const usable: [RawRecord, TraceSpan | undefined][] = []
     const decoded: InputRecord<Event>[] = []
     for (const raw of records) {
       if (!this.#isDue(raw)) {
         if (!raw.isDone) decisions.push([raw, []])
         continue
       }
-      const record = this.#decode(raw)
+      const span = raw.isDone ? undefined : this.#startSpan(raw)
+      const record = this.#decode(raw, span?.traceparent ?? traceparentOf(raw.headers))
       if (raw.isDone) {
         if (!(record instanceof DeadLetter)) this.#remember(record)
       } else if (record instanceof DeadLetter) {
-        decisions.push([raw, record])
+        decisions.push([raw, record, undefined, span])
       } else {
-        usable.push(raw)
+        usable.push([raw, span])
         decoded.push(record)
       }
     }
     const outcomes = decoded.length > 0 ? await this.#decide(decoded) : []
-    for (let index = 0; index < usable.length; index++) decisions.push([usable[index]!, outcomes[index]!])
+    for (let index = 0; index < usable.length; index++) {
+      const [raw, span] = usable[index]!
+      decisions.push([raw, outcomes[index]!, placedAtMsOf(decoded[index]!.event), span])
+    }
     return decisions
   }
 
@@ -85,10 +98,17 @@ export class Deciding<Event, State> {
     return this.#settled.settle(settles) && !isDone && headers[DROPPED_HEADER] === undefined
   }
 
+  #startSpan(raw: RawRecord): TraceSpan | undefined {
+    if (!tracing) return undefined
+    const { group, retryTopic } = this.#options
+    return tracing.process({ ...raw, topic: raw.settles === undefined ? raw.topic : retryTopic, group })
+  }
+
   /** Whatever is thrown at this is the fault of the record: its bytes are all that a decoder knows. */
-  #decode(raw: RawRecord): InputRecord<Event> | DeadLetter {
+  #decode(raw: RawRecord, traceparent: string | undefined): InputRecord<Event> | DeadLetter {
     try {
-      return decodeRecord(raw, this.#codecs)
+      const record = decodeRecord(raw, this.#codecs)
+      return traceparent === undefined ? record : { ...record, traceparent }
     } catch (error) {
       if (error instanceof UnusableRecordError) return new DeadLetter(error.message)
       return new DeadLetter(`cannot be decoded: ${describe(error)}`)
@@ -137,6 +157,11 @@ export class Deciding<Event, State> {
   }
 }
 
+function placedAtMsOf(event: unknown): number | undefined {
+  const { placedAt } = event as { placedAt?: unknown }
+  return typeof placedAt === 'string' ? Date.parse(placedAt) : undefined
+}
+
 /** What is to be written for these decisions: results with the position that caused them, and dead letters. */
 export function toTransactionRecords(
   decisions: readonly Decision[],
@@ -144,11 +169,15 @@ export function toTransactionRecords(
   seal: Sealer,
 ): TransactionRecord[] {
   const records: TransactionRecord[] = []
-  for (const [raw, outcome] of decisions) {
+  for (const [raw, outcome, , span] of decisions) {
+    const cause = { source: raw.source, traceparent: span?.traceparent ?? traceparentOf(raw.headers) }
     const isLetter = outcome instanceof DeadLetter
-    if (isLetter) records.push(toDeadLetter(deadLetterTopic, raw, outcome.reason))
+    if (isLetter) {
+      const letter = toDeadLetter(deadLetterTopic, raw, outcome.reason)
+      records.push(withTraceparent(letter, cause.traceparent))
+    }
     for (const outgoing of isLetter ? outcome.also : outcome) {
-      records.push(toTransactionRecord(outgoing, seal, raw.source))
+      records.push(toTransactionRecord(outgoing, seal, cause))
     }
   }
   return records
@@ -158,9 +187,25 @@ export function toTransactionRecords(
 export function toTransactionRecord(
   record: Outgoing | Forwarded,
   seal: Sealer,
-  cause?: string,
+  cause: { source?: string; traceparent?: string | undefined } = {},
 ): TransactionRecord {
   const { topic, key, value } = record
-  if ('headers' in record) return { topic, key, value, headers: withoutNulls(record.headers) }
-  return seal({ topic, key, value, headers: { [SOURCE_HEADER]: record.source ?? cause } })
+  if ('headers' in record) {
+    return withTraceparent({ topic, key, value, headers: withoutNulls(record.headers) }, cause.traceparent)
+  }
+  const sealed = seal({ topic, key, value, headers: { [SOURCE_HEADER]: record.source ?? cause.source } })
+  const { traceparent = cause.traceparent } = record
+  return withTraceparent(sealed, traceparent ?? undefined)
+}
+
+/**
+ * Ends the spans of these decisions: what came of them is committed, or not.
+ *
+ * @param error the kind of error for which it is not
+ */
+export function endSpans(decisions: readonly Decision[], error?: string): void {
+  if (!tracing) return
+  for (const [, outcome, , span] of decisions) {
+    span?.end(error ?? (outcome instanceof DeadLetter ? 'dead-letter' : undefined))
+  }
 }

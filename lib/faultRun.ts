@@ -9,9 +9,10 @@ import { type Injection, injectFault } from './faultInjection.ts'
 import { type FaultReport, summariseRun } from './faultReport.ts'
 import { type Fault, planFaults, type ScheduleShape, standingProcesses } from './faultSchedule.ts'
 import { fetchLag, fetchPositions, type WorkingGroup, workingGroups } from './groupLag.ts'
-import { LiveTable } from './liveTable.ts'
+import { LiveTable, rowsView } from './liveTable.ts'
 import type { Logger } from './log.ts'
 import { RecoveryWatch } from './recoveryWatch.ts'
+import type { TerminalOutput } from './terminal.ts'
 import { formatSeconds } from './text.ts'
 import { auditTrial } from './trialAudit.ts'
 import { TrialPipeline } from './trialPipeline.ts'
@@ -25,7 +26,7 @@ export interface FaultRunOptions extends Omit<ScheduleShape, 'sessionTimeoutMs'>
   settings?: Record<string, string>
   /** Keeps state and logs also when all went well. */
   keep: boolean
-  output: { isTTY?: boolean; write(text: string): unknown }
+  output: TerminalOutput
   signal: AbortSignal
   log: Logger
 }
@@ -44,10 +45,7 @@ const NAIVE_SERVICES = ['validator', 'inventoryService', 'paymentService']
  */
 export async function runFaults(options: FaultRunOptions): Promise<FaultReport> {
   const dataDir = await mkdtemp(join(tmpdir(), 'order-pipeline-chaos-'))
-  const table = new LiveTable({
-    isTTY: options.output.isTTY === true,
-    write: (text) => void options.output.write(text),
-  })
+  const table = new LiveTable(options.output)
   let report: FaultReport | undefined
   try {
     report = await new FaultRun(options, dataDir, table).run()
@@ -185,11 +183,12 @@ class FaultRun {
 
   #showProgress(watch: RecoveryWatch): void {
     const { faults, seconds } = this.#options
-    this.#table.begin(() => [
+    const rows = (): [string, string][] => [
       ['time', `${formatSeconds(performance.now() - this.#startedMs)} of ${seconds} s`],
       ['faults', `${this.#injections.length} of ${faults}`],
       ['standing still', watch.looks.at(-1)?.stalled.join(' ') || 'nobody'],
-    ])
+    ]
+    this.#table.begin(rowsView(rows))
   }
 
   async #sleepUntil(atMs: number): Promise<void> {

@@ -31,6 +31,8 @@ const MAX_OVERDUE = 500
 /** What is kept of an order until it is decided. */
 interface OpenOrder {
   source: string
+  /** The context of the trace that its decision continues: that of the record which completed it, at first its own. */
+  traceparent: string | undefined
   event: Pick<OrderValidated, 'orderId' | 'customerId' | 'placedAt' | 'currency' | 'total' | 'customer'> & {
     items: OrderCompleted['items']
   }
@@ -128,18 +130,26 @@ export function createFulfilment({
       return new DeadLetter(`its cause is no record of ${ordersValidated.name} in its partition`)
     }
     const { orderId } = record.event
-    if (state.join.addVerdict(judge, cause.offset, orderId, verdict, record.offset)) return []
-    return new DeadLetter(`its cause is another order than ${orderId}`)
+    const { join } = state
+    const complete = join.ready.length
+    if (!join.addVerdict(judge, cause.offset, orderId, verdict, record.offset)) {
+      return new DeadLetter(`its cause is another order than ${orderId}`)
+    }
+    if (join.ready.length > complete && record.traceparent !== undefined) {
+      join.ready.at(-1)!.order.traceparent = record.traceparent
+    }
+    return []
   }
 
   function takeOrder(
     join: State['join'],
-    { offset, timestampMs, source, event }: InputRecord<OrderValidated>,
+    { offset, timestampMs, source, event, traceparent }: InputRecord<OrderValidated>,
     late: Joined<OpenOrder>[],
   ): void {
     const { orderId, customerId, placedAt, currency, total, customer, items } = event
     const order = {
       source,
+      traceparent,
       event: {
         orderId,
         customerId,
@@ -217,7 +227,11 @@ export function createFulfilment({
         book.add(DECIDE, order, publish(ordersCompleted, event, noteOf(event)))
       }
       await book.save()
-      return orders.flatMap((order) => book.outcomeOf(DECIDE, order, ordersCompleted))
+      return orders.flatMap((order) =>
+        book.outcomeOf(DECIDE, order, ordersCompleted).map((outgoing) => {
+          return { ...outgoing, traceparent: order.traceparent ?? null }
+        }),
+      )
     })
   }
 }

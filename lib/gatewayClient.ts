@@ -19,11 +19,15 @@ import {
 } from 'cockatiel'
 import { describe, UnavailableError } from './errors.ts'
 import type { Logger } from './log.ts'
+import { TRACEPARENT_HEADER } from './record.ts'
+import { tracing } from './tracing.ts'
 
 export interface Payment {
   orderId: string
   amountMinor: number
   currency: string
+  /** The context of the trace that it is asked for in. */
+  traceparent?: string
 }
 
 /** The definitive answers to each operation. */
@@ -45,7 +49,12 @@ export interface GatewayClientOptions {
   log: Logger
   /** Told of each try that is going to be repeated. */
   onRetry?: (reason: Error) => void
+  /** Told of each try when it is over. */
+  onTry?: (operation: GatewayOperation, result: TryResult, seconds: number) => void
 }
+
+/** answered: for good, whatever the answer is; throttled: 429; no-answer: it may have done what it was asked for. */
+export type TryResult = 'answered' | 'throttled' | 'no-answer'
 
 /**
  * Each operation is done once for an order, however often it is asked for. All of them throw an UnavailableError when the
@@ -101,7 +110,7 @@ interface Answer {
   body: string
 }
 
-type Send = (path: string, idempotencyKey: string, body: string) => Promise<Answer>
+type Send = (path: string, idempotencyKey: string, body: string, traceparent?: string) => Promise<Answer>
 
 export function createGatewayClient(options: GatewayClientOptions): GatewayClient {
   const { send, dropIdleConnections, close } = createSender(options)
@@ -112,13 +121,15 @@ export function createGatewayClient(options: GatewayClientOptions): GatewayClien
   /** One POST, repeated until it has a definitive answer or is given up. */
   async function ask<Operation extends GatewayOperation>(
     operation: Operation,
-    { orderId, amountMinor: amount, currency }: Payment,
+    { orderId, amountMinor: amount, currency, traceparent }: Payment,
   ): Promise<GatewayAnswers[Operation]> {
     const path = PATHS[operation]
     const body = JSON.stringify({ orderId, amount, currency })
     let answer: Answer
     try {
-      answer = await policy.execute(() => send(path, `${orderId}:${operation}`, body))
+      answer = await policy.execute(() =>
+        tryOnce(operation, () => send(path, `${orderId}:${operation}`, body, traceparent)),
+      )
     } catch (error) {
       // With the breaker open, what opened it is the reason that helps.
       const failure = error instanceof BrokenCircuitError ? breaker.lastFailure : undefined
@@ -128,6 +139,21 @@ export function createGatewayClient(options: GatewayClientOptions): GatewayClien
     throw new Error(
       `the payment gateway refused ${path} for ${orderId}: ${answer.statusCode} ${answer.body.slice(0, 500)}`,
     )
+  }
+
+  async function tryOnce(operation: GatewayOperation, send: () => Promise<Answer>): Promise<Answer> {
+    const startedMs = performance.now()
+    let result: TryResult = 'no-answer'
+    try {
+      const answer = await send()
+      result = 'answered'
+      return answer
+    } catch (error) {
+      if (error instanceof ThrottledError) result = 'throttled'
+      throw error
+    } finally {
+      options.onTry?.(operation, result, (performance.now() - startedMs) / 1_000)
+    }
   }
 
   return {
@@ -226,7 +252,7 @@ function createSender({ url, timeoutMs, concurrency }: GatewayClientOptions): {
   const commonHeaders = ['host', host, 'content-type', 'application/json']
   if (target.auth) commonHeaders.push('authorization', `Basic ${Buffer.from(target.auth).toString('base64')}`)
 
-  const send: Send = (path, idempotencyKey, body) =>
+  const send: Send = (path, idempotencyKey, body, traceparent) =>
     new Promise((resolve, reject) => {
       const fail = (error: Error) => reject(new NoAnswerError(describe(error), { cause: error }))
       const outgoing = request({
@@ -238,6 +264,7 @@ function createSender({ url, timeoutMs, concurrency }: GatewayClientOptions): {
         headers: [
           ...commonHeaders,
           ...['content-length', String(Buffer.byteLength(body)), 'idempotency-key', idempotencyKey],
+          ...(traceparent === undefined ? [] : [TRACEPARENT_HEADER, traceparent]),
         ],
       })
       const onTimeout = () => outgoing.destroy(new Error(`no answer within ${timeoutMs} ms`))
@@ -264,7 +291,23 @@ function createSender({ url, timeoutMs, concurrency }: GatewayClientOptions): {
   const dropIdleConnections = () => {
     for (const socket of Object.values(agent.freeSockets).flat()) socket?.destroy()
   }
-  return { send, dropIdleConnections, close: () => agent.destroy() }
+  return { send: traced(send, new URL(url)), dropIdleConnections, close: () => agent.destroy() }
+}
+
+/** Each try is a span of its own. */
+function traced(send: Send, { hostname: host, port, protocol }: URL): Send {
+  const address = { host, port: Number(port || (protocol === 'https:' ? 443 : 80)) }
+  return async (path, idempotencyKey, body, parent) => {
+    const span = tracing?.request({ kind: 'client', method: 'POST', route: path, address }, parent)
+    try {
+      const answer = await send(path, idempotencyKey, body, span?.traceparent ?? parent)
+      span?.end(undefined, answer.statusCode)
+      return answer
+    } catch (error) {
+      span?.end(error instanceof ThrottledError ? '429' : 'no-answer')
+      throw error
+    }
+  }
 }
 
 /**

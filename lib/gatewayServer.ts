@@ -10,12 +10,16 @@
  * 500, 503 and a dropped connection say nothing: ask again with the same key.
  */
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { Registry } from 'prom-client'
 import Type, { type Static } from 'typebox'
 import { sleep } from './async.ts'
+import { ControlError, type Controls } from './controls.ts'
 import { type Database, query } from './database.ts'
 import { ConfigurationError, describe, UnavailableError } from './errors.ts'
 import { GatewayLedger, type GatewayOperation, isSameRequest, type LedgerEntry } from './gatewayLedger.ts'
+import { addHttpMetrics } from './httpMetrics.ts'
 import type { Logger } from './log.ts'
+import { traceRequests } from './tracingHttp.ts'
 
 const Ratio = Type.Number({ minimum: 0, maximum: 1 })
 const GatewaySettings = Type.Object(
@@ -71,6 +75,7 @@ export interface GatewayOptions {
   /** 0 for any that is free. */
   port: number
   host?: string
+  metrics: Registry
   log: Logger
 }
 
@@ -78,12 +83,14 @@ export interface Gateway {
   url: string
   /** May be changed at any time. */
   settings: GatewaySettings
+  /** Told to break or to heal; see {@link GatewaySettings}. */
+  controls: Controls
   close(): Promise<void>
 }
 
 /** @throws ConfigurationError when the port is taken */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
-  const { database, port, host = '127.0.0.1', log } = options
+  const { database, port, host = '127.0.0.1', metrics, log } = options
   const settings = { ...options.settings }
   const ledger = new GatewayLedger(database, () => settings.declineRatio)
   const server = Fastify({
@@ -95,6 +102,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
   })
   server.setErrorHandler((error, _request, reply) => answerError(error, reply, log))
+  addHttpMetrics(server, metrics)
+  traceRequests(server)
   const response = { 200: PaymentAnswer, 409: PaymentAnswer }
   const schema = { body: PaymentBody, headers: PaymentHeaders, response }
   for (const [path, operation] of Object.entries(OPERATIONS)) {
@@ -105,7 +114,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   addOperatorRoutes(server, database, settings)
   try {
     const url = await server.listen({ port, host })
-    return { url, settings, close: () => server.close() }
+    return {
+      url,
+      settings,
+      controls: { faults: (body) => changeFaults(url, body) },
+      close: () => server.close(),
+    }
   } catch (error) {
     await server.close()
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
@@ -170,6 +184,18 @@ function addOperatorRoutes(server: FastifyInstance, database: Database, settings
     await query(database, { text: 'SELECT 1' })
     return { service: 'gateway', ready: true, settings }
   })
+}
+
+/** The same as anybody can ask for, with the same checks. */
+async function changeFaults(url: string, body: unknown): Promise<unknown> {
+  const response = await fetch(`${url}/faults`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  })
+  const answer = (await response.json()) as { error?: string }
+  if (!response.ok) throw new ControlError(answer.error ?? `the gateway answers ${response.status}`)
+  return answer
 }
 
 function answerError(error: unknown, reply: FastifyReply, log: Logger): FastifyReply {

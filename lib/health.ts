@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { answerControl, type GuardedControls } from './controls.ts'
+import { describe } from './errors.ts'
 import type { Logger } from './log.ts'
 
 export interface HealthServer {
@@ -25,6 +27,8 @@ export type Routes = Readonly<
   Record<string, (query: URLSearchParams, rest: string) => Answer | Promise<Answer>>
 >
 
+const CONTROLS = '/controls/'
+
 /**
  * Says how a service is, on 127.0.0.1: `/health/live` (200 as long as it runs), `/health/ready` (200 while it has
  * a place in its group, else 503), `/health` (the whole report). A second instance takes the next free port.
@@ -32,12 +36,14 @@ export type Routes = Readonly<
  * @param port the first port to be tried; 0 for any
  * @param report what to answer; `ready` decides the status of `/health/ready`
  * @param routes what else it can be asked
+ * @param controls what it can be told, by `POST /controls/<name>`; none unless given
  */
 export async function startHealthServer(
   port: number,
   log: Logger,
   report: () => { ready: boolean },
   routes: Routes = {},
+  controls?: GuardedControls,
 ): Promise<HealthServer> {
   const all = new Map(
     Object.entries<Routes[string]>({
@@ -51,7 +57,11 @@ export async function startHealthServer(
     }),
   )
   const server = createServer(async (request, response) => {
-    const { status = 200, body, contentType } = await answer(all, request)
+    const answering: Promise<Answer> = answer(all, controls, request).catch((error) => {
+      log.error({ error }, `${request.method} ${request.url} failed: ${describe(error)}`)
+      return { status: 500, body: { error: 'it failed, and the log says why' } }
+    })
+    const { status = 200, body, contentType } = await answering
     response.writeHead(status, { 'content-type': contentType ?? 'application/json' })
     response.end(contentType === undefined ? JSON.stringify(body) : body)
   })
@@ -68,8 +78,13 @@ export async function startHealthServer(
 
 async function answer(
   routes: ReadonlyMap<string, Routes[string]>,
-  { method, url = '' }: IncomingMessage,
+  controls: GuardedControls | undefined,
+  request: IncomingMessage,
 ): Promise<Answer> {
+  const { method, url = '' } = request
+  if (method === 'POST' && url.startsWith(CONTROLS)) {
+    return answerControl(controls, url.slice(CONTROLS.length), request)
+  }
   if (method !== 'GET' && method !== 'HEAD') return { status: 405, body: { error: 'only GET is answered' } }
   const [path = '', query] = url.split('?', 2)
   const exact = routes.get(path)

@@ -12,9 +12,9 @@ export function addToTally(tally: Tally, currency: string, amountMinor: number):
   addAmount(tally.revenue, currency, amountMinor)
 }
 
-const MINUTE_MS = 60_000
+export const MINUTE_MS = 60_000
 /** An order dated further ahead of its arrival than this has a wrong clock behind it. */
-const MAX_AHEAD_MS = 5 * MINUTE_MS
+export const MAX_AHEAD_MS = 5 * MINUTE_MS
 /** More than a year without a minute off. */
 const MAX_MINUTES = 600_000
 /** So much is dropped at once: looking for the oldest is not worth doing for each. */
@@ -44,6 +44,11 @@ export class MinuteTable {
   constructor(graceMs: number, maxMinutes = MAX_MINUTES) {
     this.#graceMs = graceMs
     this.#maxMinutes = maxMinutes
+  }
+
+  /** The latest `placedAt` so far; no minute that ends by the grace before it takes another order. */
+  get watermarkMs(): number {
+    return this.#watermarkMs
   }
 
   /** @param arrivedMs when the record was sent to Kafka */

@@ -20,6 +20,8 @@ export interface ReplayOptions {
   graceMs: number
   /** What the name of the group begins with that is used meanwhile. */
   groupPrefix: string
+  /** Told how far a partition of a topic has been counted: the next offset. */
+  onCounted?: (topic: string, partition: number, next: number) => void
   signal: AbortSignal
   log: Logger
 }
@@ -39,6 +41,11 @@ export class OrderReplay {
     return [...this.#byPartition.values()]
   }
 
+  /** What was counted of a partition; undefined while nothing was. */
+  statisticsOf(partition: number): OrderStatistics | undefined {
+    return this.#byPartition.get(partition)
+  }
+
   /** Reads until the end, or until the signal. */
   async run(): Promise<void> {
     await readTopics({
@@ -49,7 +56,7 @@ export class OrderReplay {
   }
 
   #add(topic: string, partition: number, records: TopicRecord[]): void {
-    const statistics = this.#statisticsOf(partition)
+    const statistics = this.#makeStatistics(partition)
     for (const record of records) {
       try {
         const source = formatPosition(topic, partition, record.offset)
@@ -73,9 +80,11 @@ export class OrderReplay {
         statistics.unusable++
       }
     }
+    const last = records.at(-1)
+    if (last) this.#options.onCounted?.(topic, partition, last.offset + 1)
   }
 
-  #statisticsOf(partition: number): OrderStatistics {
+  #makeStatistics(partition: number): OrderStatistics {
     let statistics = this.#byPartition.get(partition)
     if (!statistics) {
       statistics = new OrderStatistics(this.#options.graceMs)

@@ -1,8 +1,9 @@
-import { type Kafka, type Message, Partitioners, type Producer } from 'kafkajs'
+import { type Kafka, type Message, Partitioners, type Producer, type TopicMessages } from 'kafkajs'
 import { sleep, untilAborted, within } from './async.ts'
 import { describe } from './errors.ts'
 import type { Logger } from './log.ts'
 import type { Sealer } from './sealing.ts'
+import { sendTraced, type TracedRecord, tracing, withTraceparent } from './tracing.ts'
 import { splitIntoSends } from './transaction.ts'
 
 export interface SentRecord {
@@ -70,12 +71,15 @@ export class OrderSender {
     let acknowledged = 0
     const { seal } = this.#options
     const plain = records.map(({ key, value }) => ({ topic, key, value, headers: {} }))
-    const sends = splitIntoSends(seal ? plain.map(seal) : plain)
+    const sealed = seal ? plain.map(seal) : plain
+    const sends = splitIntoSends(sealed.map((record) => withTraceparent(record, undefined)))
     for (const topicMessages of sends) {
       const count = topicMessages.reduce((sum, { messages }) => sum + messages.length, 0)
       const sent = await this.#retry('Kafka does not take records', async () => {
         const producer = this.#producer ?? (await this.#connect())
-        await producer.sendBatch({ topicMessages, acks: -1 })
+        await sendTraced(tracing ? listRecords(topicMessages) : [], {}, () =>
+          producer.sendBatch({ topicMessages, acks: -1 }),
+        )
       })
       if (!sent) break
       acknowledged += count
@@ -175,6 +179,10 @@ export class OrderSender {
       return partition
     }
   }
+}
+
+function listRecords(topicMessages: readonly TopicMessages[]): TracedRecord[] {
+  return topicMessages.flatMap(({ topic, messages }) => messages.map(({ headers }) => ({ topic, headers })))
 }
 
 class MissingTopicsError extends Error {

@@ -207,7 +207,8 @@ function sumRefused(parts: readonly RefusedOrders[]): Summary['cancelled'] {
   }
 }
 
-function sumMinutes(parts: readonly OrderStatistics[]): MinuteRow[] {
+/** The rows of the table of minutes alone, as in {@link summarise}. */
+export function sumMinutes(parts: readonly OrderStatistics[]): MinuteRow[] {
   const minutes = new Map<number, Tally>()
   for (const { table } of parts) {
     for (const [minuteMs, { orders, revenue }] of table.minutes) {

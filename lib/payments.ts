@@ -75,7 +75,9 @@ function planSettlement(decision: DecisionRecord, stored: string | undefined): P
 
 function planned(operation: GatewayOperation, cause: SettlerRecord, amountMinor: number): PlannedCall {
   const { orderId, currency } = cause.event
-  return { operation, payment: { orderId, amountMinor, currency }, cause }
+  const { traceparent } = cause
+  const payment = { orderId, amountMinor, currency, ...(traceparent !== undefined && { traceparent }) }
+  return { operation, payment, cause }
 }
 
 /**

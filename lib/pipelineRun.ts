@@ -8,10 +8,15 @@ import type { Database } from './database.ts'
 import { describe } from './errors.ts'
 import { fetchLag, workingGroups } from './groupLag.ts'
 import { JUDGE_NAMES } from './judges.ts'
-import { LiveTable, RateMeter, summaryRows } from './liveTable.ts'
+import { LiveTable, type LiveView } from './liveTable.ts'
+import { RateMeter } from './rateMeter.ts'
 import { compareAnalytics, compareStored, readStoredSums, replaySince, type StoredSums } from './runChecks.ts'
+import { StageWatch } from './runStages.ts'
+import { type RunFigures, runLine, runLines } from './runView.ts'
 import type { Service } from './service.ts'
 import { Tally } from './tally.ts'
+import { wantsColor } from './terminal.ts'
+import { formatCount } from './text.ts'
 import { fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
 import { readTopics } from './topicReader.ts'
 import type { TopicTable } from './topics.ts'
@@ -55,6 +60,7 @@ export class PipelineRun {
   readonly #supervisor = new Supervisor()
   readonly #tally: Tally
   readonly #table: LiveTable
+  readonly #stages: StageWatch
   readonly #reading = new AbortController()
   #infrastructure: Awaited<ReturnType<typeof bringUpInfrastructure>> | undefined
   #producer: ReturnType<typeof startScript> | undefined
@@ -62,6 +68,7 @@ export class PipelineRun {
   readonly #failures: string[] = []
   #gatewayPort = 0
   #apiPort = 0
+  #dashboardPort = 0
   #database: Database | undefined
   /** Where this run begins: what is stored, and in the topics. */
   #stored: StoredSums | undefined
@@ -72,10 +79,8 @@ export class PipelineRun {
     this.#service = service
     this.#options = options
     this.#tally = new Tally(service.config.topics)
-    this.#table = new LiveTable({
-      isTTY: process.stderr.isTTY === true,
-      write: (text) => process.stderr.write(text),
-    })
+    this.#table = new LiveTable(process.stderr)
+    this.#stages = new StageWatch(service.config, service.log, this.#tally.figures)
   }
 
   /** Brings everything up. The producer comes last, when what a run before left behind is done. */
@@ -94,16 +99,36 @@ export class PipelineRun {
     if (signal.aborted) return
     this.#gatewayPort = await choosePort(config.gateway.port)
     this.#apiPort = await choosePort(config.api.port)
+    this.#dashboardPort = await choosePort(config.dashboardPort)
     for (const name of servicesOf(config.topics)) this.#keepRunning(name)
     say(`API: http://${config.api.host}:${this.#apiPort}, described at /docs.`)
+    say(`Dashboard: http://127.0.0.1:${this.#dashboardPort}`)
+    say(`Metrics: a port of each process, listed for Prometheus in ${config.instancesDir}.`)
     this.#database = await this.#service.openDatabase(1)
     await this.#awaitDrained()
     if (signal.aborted) return
     await this.#beginBooks(this.#database)
     this.#startedMs = Date.now()
     this.#startProducer()
+    this.#stages.start()
+    this.#table.begin(this.#view())
+  }
+
+  #view(): LiveView {
     const rates = new RateMeter()
-    this.#table.begin(() => summaryRows(this.#tally.figures, rates))
+    const isColored = wantsColor(process.stderr)
+    const run = (): RunFigures => {
+      const { figures } = this.#tally
+      return {
+        ordersPerSecond: rates.rate('placed', figures.placed),
+        figures,
+        stages: this.#stages.stages,
+      }
+    }
+    return {
+      lines: (columns, rows) => runLines(run(), columns, rows, isColored),
+      line: () => runLine(run()),
+    }
   }
 
   /** The books of this run alone: from what is stored and from where the topics end now. */
@@ -152,6 +177,7 @@ export class PipelineRun {
     const { placed } = this.#tally.figures
     const ok = complaints.length === 0
     const ordersPerSecond = Math.round(placed / seconds)
+    if (ok) await this.#stages.refresh()
     this.#table.end()
     for (const complaint of complaints) this.#table.print(`NOT OK: ${complaint}`)
     this.#table.print(
@@ -167,6 +193,7 @@ export class PipelineRun {
   /** The producer first, then all services at once: what they have in hand they finish, the rest waits in Kafka. */
   async stop(): Promise<void> {
     this.#table.end()
+    await this.#stages.stop()
     if (this.#producer) await stopScript(this.#producer)
     await this.#supervisor.stop()
     this.#reading.abort()
@@ -219,9 +246,13 @@ export class PipelineRun {
 
   async #awaitDrained(): Promise<void> {
     const { signal } = this.#service
-    for (let said = false; !signal.aborted && (await this.#lag()) > 0; await sleep(500, signal)) {
-      if (!said) this.#table.print('finishing what a run before has left')
-      said = true
+    let isSaid = false
+    for (let lag = await this.#lag(); lag > 0 && !signal.aborted; lag = await this.#lag()) {
+      if (!isSaid && Number.isFinite(lag)) {
+        this.#table.print(`finishing what a run before has left (${formatCount(lag)} records)`)
+        isSaid = true
+      }
+      await sleep(500, signal)
     }
   }
 
@@ -267,6 +298,7 @@ export class PipelineRun {
       DATABASE_URL: database.url,
       GATEWAY_PORT: String(this.#gatewayPort),
       API_PORT: String(this.#apiPort),
+      DASHBOARD_PORT: String(this.#dashboardPort),
       GATEWAY_URL: config.payment.gatewayUrl ?? `http://127.0.0.1:${this.#gatewayPort}`,
       LOG_LEVEL: this.#options.verbose || config.log.level !== 'info' ? config.log.level : 'warn',
     }

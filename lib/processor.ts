@@ -11,7 +11,7 @@ import { ProcessorCounters } from './processorCounters.ts'
 import type { Outcome, RawRecord } from './record.ts'
 import { RepeatedWarning } from './repeatedWarning.ts'
 import type { Sealer } from './sealing.ts'
-import { Task } from './task.ts'
+import { type InputLag, Task } from './task.ts'
 import type { TopicSettings } from './topics.ts'
 import type { Work } from './work.ts'
 
@@ -48,6 +48,8 @@ export interface ProcessorStatus {
   queued: number
   /** Tasks whose queue is full: what else there is waits at the broker. */
   paused: number[]
+  /** Told to do nothing; see {@link Processor.pause}. */
+  isPaused: boolean
 }
 
 const MAX_RESTART_MS = 1_000
@@ -80,6 +82,7 @@ export class Processor<Event, State> {
   #membership: { confirmed: Promise<void>; confirm: () => void } = createSignal()
   readonly #outage: RepeatedWarning
   #running: Promise<void> | undefined
+  #isPaused = false
 
   constructor(options: ProcessorOptions<Event, State>) {
     requirePatchedKafkajs()
@@ -97,7 +100,13 @@ export class Processor<Event, State> {
       lag: tasks.reduce((sum, { lag }) => sum + lag, 0),
       queued: tasks.reduce((sum, { queued }) => sum + queued, 0),
       paused: tasks.filter(({ isHeldUp }) => isHeldUp).map(({ partition }) => partition),
+      isPaused: this.#isPaused,
     }
+  }
+
+  /** What waits in each input of our tasks. */
+  get lags(): InputLag[] {
+    return [...this.#tasks.values()].flatMap(({ lags }) => lags)
   }
 
   /** The state of each task that is held at present. */
@@ -109,6 +118,16 @@ export class Processor<Event, State> {
   run(): Promise<void> {
     this.#running ??= this.#runSessions()
     return this.#running
+  }
+
+  /** Finishes the transactions in hand and begins none, as a member of its group: what comes waits. */
+  pause(): void {
+    this.#isPaused = true
+  }
+
+  resume(): void {
+    this.#isPaused = false
+    for (const task of this.#tasks.values()) task.look()
   }
 
   /** Finishes the transactions in hand, leaves the group and disconnects. */
@@ -249,6 +268,7 @@ export class Processor<Event, State> {
       isPrompt: isPrompt === true,
       consumer,
       producerKafka: this.#producerKafka,
+      isPaused: () => this.#isPaused,
       membershipConfirmed: (signal) => this.#membershipConfirmed(signal),
       counters: this.counters,
       log,

@@ -1,17 +1,37 @@
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
+import { BucketCounts } from './bucketCounts.ts'
 import { DeadLetter, type Outcome, type RawRecord } from './record.ts'
 
-/** What a processor has done since it started, and since it was last asked. */
+/** Seconds from being sent, or placed, to being committed: from a quiet machine to one that was away for a while. */
+export const LATENCY_BUCKETS_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60] as const
+const TRANSACTION_BUCKETS_SECONDS = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10] as const
+const RECORDS_BUCKETS = [1, 5, 10, 50, 100, 500, 1_000, 2_000] as const
+
+/** An order that was placed so long ago comes from a history that is replayed. */
+const HISTORY_AGE_MS = 86_400_000
+
+/** What a processor has done since it started, by topic where it says so. */
 export class ProcessorCounters {
   /** Records worked on, by transactions that are committed. */
   in = 0
+  /** The same by the topic that they were read from: that of the dead letters' retries for what was redriven. */
+  readonly inByTopic = new Map<string, number>()
   /** Records written, by topic. */
   readonly out = new Map<string, number>()
   deadLetters = 0
   /** Tasks that had to start again: errors of transactions, fences. */
   restarts = 0
-  /** Time from being sent to Kafka to being committed by us, in milliseconds, since {@link drainLatency}. */
-  #latency: RecordableHistogram = createHistogram()
+  /** Asks that were repeated because a dependency did not answer. */
+  retries = 0
+  readonly transactions = { committed: 0, aborted: 0 }
+  /** Records worked on in one transaction. */
+  readonly transactionRecords = new BucketCounts(RECORDS_BUCKETS)
+  readonly transactionSeconds = new BucketCounts(TRANSACTION_BUCKETS_SECONDS)
+  /** From being sent to Kafka to being committed by us, by topic. */
+  readonly recordSeconds = new Map<string, BucketCounts>()
+  /** From being placed to being committed by us, of events that say when their order was placed. */
+  readonly orderSeconds = new Map<string, BucketCounts>()
+  readonly #latency = new RecentLatency()
   readonly #onDone: ((record: RawRecord, outcome: Outcome) => void) | undefined
   readonly #onOutage: (message: string) => void
 
@@ -24,23 +44,79 @@ export class ProcessorCounters {
     this.#onDone = onDone
   }
 
-  done(record: RawRecord, outcome: Outcome, latencyMs: number): void {
+  /** @param placedAtMs when its order was placed, where the event says so */
+  done(record: RawRecord, outcome: Outcome, nowMs: number, placedAtMs: number | undefined): void {
+    const { topic } = record
+    const latencyMs = nowMs - record.readTimestampMs
     this.in++
+    this.inByTopic.set(topic, (this.inByTopic.get(topic) ?? 0) + 1)
     if (outcome instanceof DeadLetter) this.deadLetters++
-    else for (const { topic } of outcome) this.out.set(topic, (this.out.get(topic) ?? 0) + 1)
-    // The histogram starts at 1; clocks of two machines may differ.
-    this.#latency.record(Math.max(1, Math.round(latencyMs)))
+    else for (const { topic } of outcome) this.wrote(topic)
+    this.#latency.record(latencyMs, nowMs)
+    bucketsOf(this.recordSeconds, topic).add(latencyMs / 1_000)
+    if (placedAtMs !== undefined && nowMs - placedAtMs < HISTORY_AGE_MS)
+      bucketsOf(this.orderSeconds, topic).add((nowMs - placedAtMs) / 1_000)
     this.#onDone?.(record, outcome)
   }
 
+  /** A record that is the result of another, or of a time that is up. */
+  wrote(topic: string): void {
+    this.out.set(topic, (this.out.get(topic) ?? 0) + 1)
+  }
+
+  /** @param records worked on in it */
+  committed(records: number, durationMs: number): void {
+    this.transactions.committed++
+    this.transactionRecords.add(records)
+    this.transactionSeconds.add(durationMs / 1_000)
+  }
+
   outage(message: string): void {
+    this.retries++
     this.#onOutage(message)
   }
 
-  /** The latencies since the last call, in milliseconds. */
-  drainLatency(): { p50: number; p99: number } {
-    const latency = { p50: this.#latency.percentile(50), p99: this.#latency.percentile(99) }
-    this.#latency = createHistogram()
-    return latency
+  /** From being sent to Kafka to being committed by us, over the last seconds; undefined when there was nothing. */
+  get latency(): { p50Ms: number; p99Ms: number } | undefined {
+    return this.#latency.quantiles()
+  }
+}
+
+function bucketsOf(all: Map<string, BucketCounts>, topic: string): BucketCounts {
+  let counts = all.get(topic)
+  if (!counts) {
+    counts = new BucketCounts(LATENCY_BUCKETS_SECONDS)
+    all.set(topic, counts)
+  }
+  return counts
+}
+
+/** Latencies of the last two to four seconds, in two halves of which the older one is dropped in turn. */
+class RecentLatency {
+  static readonly #HALF_MS = 2_000
+  #current: RecordableHistogram = createHistogram()
+  #before: RecordableHistogram = createHistogram()
+  #turnedMs = 0
+
+  record(latencyMs: number, nowMs: number): void {
+    this.#turn(nowMs)
+    // The histogram starts at 1; clocks of two machines may differ.
+    this.#current.record(Math.max(1, Math.round(latencyMs)))
+  }
+
+  quantiles(): { p50Ms: number; p99Ms: number } | undefined {
+    this.#turn(Date.now())
+    const both = createHistogram()
+    both.add(this.#before)
+    both.add(this.#current)
+    return both.count === 0 ? undefined : { p50Ms: both.percentile(50), p99Ms: both.percentile(99) }
+  }
+
+  #turn(nowMs: number): void {
+    const sinceMs = nowMs - this.#turnedMs
+    if (sinceMs < RecentLatency.#HALF_MS) return
+    this.#before = sinceMs < 2 * RecentLatency.#HALF_MS ? this.#current : createHistogram()
+    this.#current = createHistogram()
+    this.#turnedMs = nowMs
   }
 }

@@ -16,10 +16,12 @@ export interface InputRecord<Event> {
   readonly source: string
   readonly event: Event
   readonly headers: IHeaders
+  /** The context of the trace that whatever it causes is to continue; see lib/tracing.ts. */
+  readonly traceparent?: string
 }
 
 /** A record as it came, before it is known to be any good. Topic, partition and offset are those of `source`. */
-export interface RawRecord extends Omit<InputRecord<never>, 'event'> {
+export interface RawRecord extends Omit<InputRecord<never>, 'event' | 'traceparent'> {
   /** Its offset in the log that it was read from: another one than `offset` when it was redriven. */
   readonly readOffset: number
   /** When the record that was read was sent: later than `timestampMs` when it was redriven. */
@@ -34,6 +36,8 @@ export interface RawRecord extends Omit<InputRecord<never>, 'event'> {
 
 /** The header that every record we write carries: the position of the record that caused it. */
 export const SOURCE_HEADER = 'source'
+/** The context of the trace that a record is part of, as W3C Trace Context writes it; where orders are traced. */
+export const TRACEPARENT_HEADER = 'traceparent'
 /** On what the Command Center has forwarded: the position that the message had in its inbox. */
 export const HOP_HEADER = 'hop'
 /**
@@ -59,6 +63,8 @@ export interface Outgoing {
   readonly note: string
   /** The position that it is to name as its cause, where that is not the record that it is an outcome of. */
   readonly source?: string
+  /** The context of the trace that it continues, where that is not its record's; null for that of none. */
+  readonly traceparent?: string | null
 }
 
 /** A record to be passed on as it came: not sealed again, and with these headers and no others. */

@@ -1,15 +1,17 @@
 import type { Batch, Consumer, Kafka } from 'kafkajs'
-import { Deciding, type Decision, toTransactionRecord, toTransactionRecords } from './deciding.ts'
+import { Deciding, type Decision, endSpans, toTransactionRecord, toTransactionRecords } from './deciding.ts'
 import { canRetry, describe } from './errors.ts'
 import type { Logger } from './log.ts'
 import { passProbe } from './probes.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
+import type { Outgoing } from './record.ts'
 import type { Sealer } from './sealing.ts'
 import { LEDGER_READ_BACK } from './settledLetters.ts'
 import { fetchStartingPoints } from './startingPoints.ts'
 import { TaskInput } from './taskInput.ts'
 import { TaskInputs } from './taskInputs.ts'
-import { type TransactionRecord, TransactionWriter } from './transaction.ts'
+import { sendTraced } from './tracing.ts'
+import { TransactionWriter } from './transaction.ts'
 import { WakeUp } from './wakeUp.ts'
 import type { Offsets, Work } from './work.ts'
 
@@ -42,10 +44,22 @@ export interface TaskContext<Event, State> {
   consumer: Consumer
   /** Not the consumer's: see {@link createKafka}. */
   producerKafka: Kafka
+  /** Asked before each round: whether there is to be none. */
+  isPaused(): boolean
   /** Resolves when the group has confirmed, after this call, that the consumer is a member; or on the signal. */
   membershipConfirmed(signal: AbortSignal): Promise<void>
   counters: ProcessorCounters
   log: Logger
+}
+
+/** What waits in one input of a task. */
+export interface InputLag {
+  topic: string
+  partition: number
+  /** Not committed yet, control records included, as far as known. */
+  records: number
+  /** Since the oldest of those that were fetched was sent to Kafka; 0 while none is here. */
+  seconds: number
 }
 
 /** Thrown through the work of a task that is to end. */
@@ -94,6 +108,13 @@ export class Task<Event, State> {
     return this.#inputs.lag
   }
 
+  get lags(): InputLag[] {
+    const nowMs = Date.now()
+    return [...this.#inputs].map(({ topic, partition, lag, oldestTimestampMs = nowMs }) => {
+      return { topic, partition, records: lag, seconds: Math.max(0, nowMs - oldestTimestampMs) / 1_000 }
+    })
+  }
+
   /** Records fetched and not taken up yet, over all inputs. */
   get queued(): number {
     return this.#inputs.queued
@@ -127,6 +148,11 @@ export class Task<Event, State> {
     if (follows) this.#gaps = 0
     else if (++this.#gaps > MAX_GAPS) this.#opened = false
     else this.#seek(input)
+  }
+
+  /** Looks again whether there is something to do. */
+  look(): void {
+    this.#wakeUp.wake()
   }
 
   /** Finishes the transaction in hand and ends. */
@@ -240,6 +266,16 @@ export class Task<Event, State> {
     const decisions = await this.#deciding.decideAll(records)
     // What is said and committed stands on all that is to be remembered.
     if (this.#inputs.isRemembering) return
+    try {
+      await this.#commit(decisions)
+      endSpans(decisions)
+    } catch (error) {
+      endSpans(decisions, 'not-committed')
+      throw error
+    }
+  }
+
+  async #commit(decisions: readonly Decision[]): Promise<void> {
     const overdue = await this.#findOverdue()
     if (this.#abandoned) throw new TaskEnded()
     // Effects are done before anything is added to the transaction: an open one holds up every reader behind it.
@@ -247,23 +283,32 @@ export class Task<Event, State> {
     if (offsets.size === 0 && overdue.length === 0) return
     passProbe('effects-done')
     this.#lastBeginMs = Date.now()
-    const { work, deadLetterTopic, seal } = this.#context
+    const { work, group, deadLetterTopic, seal } = this.#context
     const keepFrom = work.keepFrom?.(this.state)
     // It can move without a record of its topic, and has to be that of this very transaction.
     for (const topic of keepFrom?.keys() ?? []) offsets.set(topic, this.#inputs.get(topic)!.nextToCommit)
-    await this.#writer!.commit(
-      [...toTransactionRecords(decisions, deadLetterTopic, seal), ...overdue],
-      offsets,
-      keepFrom,
-    )
+    const outgoing = [
+      ...toTransactionRecords(decisions, deadLetterTopic, seal),
+      ...overdue.map((one) => toTransactionRecord(one, seal)),
+    ]
+    const written = () => this.#writer!.commit(outgoing, offsets, keepFrom)
+    await sendTraced(outgoing, { partition: this.partition, group }, written).catch((error) => {
+      this.#context.counters.transactions.aborted++
+      throw error
+    })
     this.#lastCommitMs = Date.now() - this.#lastBeginMs
-    for (const [topic, offset] of offsets) this.#inputs.get(topic)!.committed = offset
+    for (const [topic, offset] of offsets) this.#inputs.get(topic)!.commit(offset)
     this.#count(decisions)
+    for (const { topic } of overdue) this.#context.counters.wrote(topic)
   }
 
   async #untilDue(): Promise<void> {
     const { work } = this.#context
     while (!this.#isEnding && this.#opened) {
+      if (this.#context.isPaused()) {
+        await this.#wakeUp.wait(Number.POSITIVE_INFINITY)
+        continue
+      }
       const { ready, isRemembering, isBehind } = this.#inputs
       if (ready >= work.maxBatchRecords) return
       const sinceBeginMs = Date.now() - this.#lastBeginMs
@@ -286,13 +331,12 @@ export class Task<Event, State> {
   }
 
   /** What the work has to say by now without a record that asks for it, with all that was taken out behind it. */
-  async #findOverdue(): Promise<TransactionRecord[]> {
-    const { work, counters, seal } = this.#context
+  async #findOverdue(): Promise<Outgoing[]> {
+    const { work, counters } = this.#context
     if (!work.overdue || Date.now() - this.#lastLookMs < OVERDUE_LOOK_MS) return []
     this.#lastLookMs = Date.now()
     try {
-      const outgoing = await work.overdue(this.state, this.#inputs.handled)
-      return outgoing.map((one) => toTransactionRecord(one, seal))
+      return await work.overdue(this.state, this.#inputs.handled)
     } catch (error) {
       if (!canRetry(error)) throw error
       counters.outage(describe(error))
@@ -301,9 +345,9 @@ export class Task<Event, State> {
   }
 
   #createDeciding(starts: Offsets): Deciding<Event, State> {
-    const { work, counters, log } = this.#context
+    const { work, group, retryTopic, counters, log } = this.#context
     const beforeAttempt = (attempt: number) => this.#beforeAttempt(attempt)
-    return new Deciding({ work, starts, counters, log, beforeAttempt })
+    return new Deciding({ work, group, retryTopic, starts, counters, log, beforeAttempt })
   }
 
   /** Lets the end finish what is in hand, but does not let it wait for a dependency. */
@@ -313,9 +357,10 @@ export class Task<Event, State> {
   }
 
   #count(decisions: readonly Decision[]): void {
-    const now = Date.now()
-    for (const [raw, outcome] of decisions)
-      this.#context.counters.done(raw, outcome, now - raw.readTimestampMs)
+    const { counters } = this.#context
+    const nowMs = Date.now()
+    counters.committed(decisions.length, this.#lastCommitMs)
+    for (const [raw, outcome, placedAtMs] of decisions) counters.done(raw, outcome, nowMs, placedAtMs)
   }
 
   #close(): void {

@@ -39,6 +39,8 @@ export class TaskInput {
   #queue: RawRecord[] = []
   #head = 0
   #queuedBytes = 0
+  /** When the oldest record was sent of those that were taken out and are not committed. */
+  #inHandSinceMs: number | undefined
 
   readonly #deadLetterTopic: string | undefined
 
@@ -76,6 +78,11 @@ export class TaskInput {
     return this.#queue[this.#head]?.readTimestampMs
   }
 
+  /** When the oldest record was sent of those that are here and not committed; undefined when none is. */
+  get oldestTimestampMs(): number | undefined {
+    return this.#inHandSinceMs ?? (this.hasRemembered ? undefined : this.nextTimestampMs)
+  }
+
   /** The offset of the record that comes next, or where it will be. */
   get nextToRead(): number {
     return this.queued > 0 ? this.#queue[this.#head]!.readOffset : this.position
@@ -100,6 +107,13 @@ export class TaskInput {
     this.#head = 0
     this.#queuedBytes = 0
     this.paused = false
+    this.#inHandSinceMs = undefined
+  }
+
+  /** All below this offset is committed. */
+  commit(offset: number): void {
+    this.committed = offset
+    this.#inHandSinceMs = undefined
   }
 
   /**
@@ -178,6 +192,7 @@ export class TaskInput {
       end++
     }
     const records = this.#queue.slice(this.#head, end)
+    if (!isRemembering) this.#inHandSinceMs ??= records[0]?.readTimestampMs
     this.#head = end
     for (const record of records) this.#queuedBytes -= sizeOf(record)
     if (this.#head === this.#queue.length) {

@@ -31,6 +31,8 @@ export interface ReadOptions {
   log: Logger
   /** What the consumer group's name begins with; the rest is made up. */
   groupPrefix?: string
+  /** How long the broker may gather records before it answers: more is cheaper, less is sooner. */
+  gatherMs?: number
 }
 
 /** The log that was being read is not there any more: the topic was deleted and made anew, or lost its end. */
@@ -40,6 +42,7 @@ export class LogReplacedError extends PipelineError {
 }
 
 const SESSION_TIMEOUT_MS = 6_000
+const GATHER_BYTES = 1024 * 1024
 const MAX_RESTART_MS = 5_000
 const DISCONNECT_DEADLINE_MS = 15_000
 /** A session that held for so long was a good one: the next failure is a new one. */
@@ -153,13 +156,15 @@ class TopicReader {
   }
 
   #createConsumer(groupId: string): Consumer {
+    const { gatherMs } = this.#options
     const consumer = this.#options.kafka.consumer({
       groupId,
       sessionTimeout: SESSION_TIMEOUT_MS,
       heartbeatInterval: SESSION_TIMEOUT_MS / 4,
       allowAutoTopicCreation: false,
       readUncommitted: false,
-      maxWaitTimeInMs: 100,
+      maxWaitTimeInMs: gatherMs ?? 100,
+      ...(gatherMs !== undefined && { minBytes: GATHER_BYTES }),
       // Ours is the only hand that restarts it.
       retry: { restartOnFailure: async () => false },
     })

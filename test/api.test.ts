@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { Kafka, type KafkaConfig, logLevel } from 'kafkajs'
+import { Registry } from 'prom-client'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { OrderIntake } from '../lib/apiIntake.ts'
 import { wasPlaced } from '../lib/apiPlacedOrders.ts'
@@ -401,6 +402,7 @@ async function startHere(
   })
   const api = await startApi({
     ...{ host: '127.0.0.1', port: 0, tokens: TOKENS, maxBodyBytes: 10_000, version: '1', asyncApi: {}, log },
+    metrics: new Registry(),
     ...{ database, store, intake, sender, products: { database, publisher } },
     maxRequestsPerSecond: limits.maxRequestsPerSecond ?? 0,
     maxBodiesBytes: limits.maxBodiesBytes ?? 1e6,

@@ -17,18 +17,36 @@ interface Service {
   readonly image: string
   readonly command?: string[]
   readonly ports: string[]
+  readonly network_mode?: string
   readonly environment: Record<string, string>
-  readonly volumes?: string[]
+  readonly volumes: (string | Mount)[]
   readonly healthcheck?: { readonly test: string[] }
   readonly profiles?: string[]
 }
 
+interface Mount {
+  readonly source: string
+  readonly target: string
+  readonly read_only: boolean
+  readonly bind: { readonly create_host_path: boolean }
+}
+
 const text = await readFile(new URL('../docker-compose.yml', import.meta.url), 'utf8')
-const compose = parse(text, { merge: true }) as {
-  readonly services: Record<string, Service>
+const { services: written, volumes: declared } = parse(text, { merge: true }) as {
+  readonly services: Record<string, Partial<Service> & Pick<Service, 'image'>>
   readonly volumes: Record<string, null>
 }
-const service = (name: string): Service => compose.services[name] ?? assert.fail(`no service ${name}`)
+const all = Object.entries(written).map(([name, settings]): [string, Service] => [
+  name,
+  { ports: [], environment: {}, volumes: [], ...settings },
+])
+const services = new Map(all)
+const service = (name: string): Service => services.get(name) ?? assert.fail(`no service ${name}`)
+/** The volumes of Docker's own that a service writes to; the rest are directories of the project. */
+const namedVolumes = ({ volumes }: Service): string[] =>
+  volumes.flatMap((volume) =>
+    typeof volume === 'string' && !volume.startsWith('./') ? [volume.split(':')[0]!] : [],
+  )
 const postgres = service('postgres')
 const cassandra = service('cassandra')
 const clusters = COMPOSE_CLUSTERS.map((cluster) => ({ ...cluster, nodes: cluster.services.map(service) }))
@@ -38,6 +56,12 @@ function asEnvironment(settings: Readonly<Record<string, string>>): Record<strin
   const rename = (name: string): string => `KAFKA_${name.replaceAll('.', '_').toUpperCase()}`
   return Object.fromEntries(Object.entries(settings).map(([name, value]) => [rename(name), value]))
 }
+
+/** How the Compose file names a setting and what it is without. */
+const setting = (name: string, otherwise: string): string => `\${${name}:-${otherwise}}`
+/** @returns whatever is in it, to be compared */
+const readYaml = async (name: string) =>
+  parse(await readFile(new URL(`../deploy/${name}`, import.meta.url), 'utf8'))
 
 test('the Compose file, the launchers and the poms name the same versions', async () => {
   const [kafkaPom, cassandraPom] = await Promise.all(
@@ -106,14 +130,13 @@ test('every listener of Kafka in Docker has a protocol, and an address for whoev
 })
 
 test('without a profile, what starts is one broker, PostgreSQL and Kafka UI; no two services share a port or a volume', () => {
-  const all = Object.entries(compose.services)
   const byDefault = all.filter(([, { profiles }]) => profiles === undefined).map(([name]) => name)
   assert.deepEqual(byDefault, ['kafka', 'postgres', 'kafka-ui'])
   for (const { profiles } of clusters[1]!.nodes) assert.deepEqual(profiles, ['cluster'])
   assert.deepEqual(cassandra.profiles, ['cassandra'])
-  const taken = all.flatMap(([, { ports, volumes = [] }]) => [
-    ...ports.map((port) => /:-(\d+)}/.exec(port)?.[1]),
-    ...volumes.map((volume) => volume.split(':')[0]),
+  const taken = all.flatMap(([, each]) => [
+    ...each.ports.map((port) => /:-(\d+)}/.exec(port)?.[1]),
+    ...namedVolumes(each),
   ])
   assert.equal(new Set(taken).size, taken.length)
 })
@@ -131,18 +154,67 @@ test('the Compose file gives Cassandra the settings of the launcher', () => {
 })
 
 test('every port of the Compose file is bound to this machine, every volume is declared, every server is checked', () => {
-  for (const { ports, volumes = [] } of Object.values(compose.services)) {
-    for (const port of ports) assert.match(port, /^127\.0\.0\.1:\$\{\w+_PORT:-\d+\}:\d+$/)
-    for (const volume of volumes) assert.ok((volume.split(':')[0] ?? '') in compose.volumes)
+  for (const [, each] of all) {
+    for (const port of each.ports) assert.match(port, /^127\.0\.0\.1:\$\{\w+_PORT:-\d+\}:\d+$/)
+    for (const volume of namedVolumes(each)) assert.ok(volume in declared)
   }
   // The image of version 18 refuses to start with a volume at the older images' /var/lib/postgresql/data.
   assert.deepEqual(postgres.volumes, ['postgres-data:/var/lib/postgresql'])
   for (const { volumes, environment, healthcheck } of clusters.flatMap(({ nodes }) => nodes)) {
-    assert.ok(volumes?.[0]?.endsWith(`:${environment.KAFKA_LOG_DIRS}`))
+    assert.ok(String(volumes[0]).endsWith(`:${environment.KAFKA_LOG_DIRS}`))
     assert.ok(healthcheck)
   }
   assert.ok(postgres.healthcheck)
   assert.match(cassandra.healthcheck?.test.at(-1) ?? '', /\/9042$/)
+})
+
+test('Jaeger takes traces where the settings say, and shows them', async () => {
+  const { image, profiles, ports, healthcheck } = service('jaeger')
+  assert.match(image, /:\d+\.\d+\.\d+$/)
+  assert.deepEqual(profiles, ['tracing'])
+  assert.deepEqual(ports, [
+    `127.0.0.1:${setting('JAEGER_OTLP_PORT', '4318')}:4318`,
+    `127.0.0.1:${setting('JAEGER_UI_PORT', '16686')}:16686`,
+  ])
+  assert.ok(healthcheck)
+  const example = await readFile(new URL('../.env.example', import.meta.url), 'utf8')
+  assert.match(example, /such as http:\/\/127\.0\.0\.1:4318 /)
+})
+
+test('Prometheus and Grafana, on the network of this machine, listen on 127.0.0.1 alone and change nothing here', async () => {
+  const [prometheus, grafana] = [service('prometheus'), service('grafana')]
+  for (const { image, profiles, network_mode, ports, healthcheck } of [prometheus, grafana]) {
+    assert.match(image, /:v?\d+\.\d+\.\d+$/)
+    assert.deepEqual([profiles, network_mode, ports], [['monitoring'], 'host', []])
+    assert.ok(healthcheck)
+  }
+  assert.ok(
+    prometheus.command?.includes(`--web.listen-address=127.0.0.1:${setting('PROMETHEUS_PORT', '9090')}`),
+  )
+  const { GF_SERVER_HTTP_ADDR, GF_SERVER_HTTP_PORT, PROMETHEUS_PORT } = grafana.environment
+  assert.deepEqual([GF_SERVER_HTTP_ADDR, GF_SERVER_HTTP_PORT], ['127.0.0.1', setting('GRAFANA_PORT', '3010')])
+  assert.equal(PROMETHEUS_PORT, setting('PROMETHEUS_PORT', '9090'))
+
+  // The configuration names the instances relative to itself, so both must lie there as they do here.
+  const [configuration, instances] = prometheus.volumes
+  assert.equal(configuration, './deploy/prometheus:/pipeline/deploy/prometheus:ro')
+  assert.deepEqual(instances, {
+    type: 'bind',
+    source: setting('INSTANCES_DIR', './.data/instances'),
+    target: '/pipeline/.data/instances',
+    read_only: true,
+    bind: { create_host_path: false },
+  })
+  for (const volume of grafana.volumes) {
+    if (typeof volume === 'string' && volume.startsWith('./')) assert.match(volume, /:ro$/)
+  }
+  const [{ scrape_interval }, datasource] = await Promise.all([
+    readYaml('prometheus/prometheus.yml').then(({ global }) => global),
+    readYaml('grafana/provisioning/datasources/prometheus.yml').then(({ datasources: [each] }) => each),
+  ])
+  assert.equal(datasource.jsonData.timeInterval, scrape_interval)
+  const { providers } = await readYaml('grafana/provisioning/dashboards/order-pipeline.yml')
+  assert.ok(grafana.volumes.includes(`./deploy/grafana/dashboards:${providers[0].options.path}:ro`))
 })
 
 test('with Docker, services are brought up one after the other and only these are stopped', async (t) => {

@@ -38,7 +38,9 @@ export async function testEnvironment(
     await admin.end()
   })
   const outbox = join(tmpdir(), `${id}-outbox`)
+  const instances = join(tmpdir(), `${id}-instances`)
   t.after(() => rm(outbox, { recursive: true, force: true }))
+  t.after(() => rm(instances, { recursive: true, force: true }))
   const url = new URL(DATABASE_URL)
   url.pathname = `/${id}`
   return {
@@ -50,7 +52,9 @@ export async function testEnvironment(
     GATEWAY_PORT: '0',
     LOG_LEVEL: process.env.TEST_LOG_LEVEL ?? 'silent',
     API_PORT: '0',
+    DASHBOARD_PORT: '0',
     OUTBOX_DIR: outbox,
+    INSTANCES_DIR: instances,
     // A file that is not there: the `.env` of whoever runs the tests must not matter.
     ENV_FILE: '/nonexistent/.env',
     ...settings,

@@ -32,7 +32,7 @@ describe('the configuration', () => {
     }
     parseConfig(new Proxy<Record<string, string>>(given, { get }))
     // Known everywhere, and nothing of ours.
-    read.delete('NO_COLOR')
+    for (const name of ['NO_COLOR', 'FORCE_COLOR', 'TERM']) read.delete(name)
     assert.deepEqual([...read].sort(), Object.keys(parseDotenv(readFileSync('.env.example'))).sort())
   })
 
@@ -49,6 +49,13 @@ describe('the configuration', () => {
     ['SEALED_TOPICS', 'products', /SEALED_TOPICS=products .* all, or some of orders.raw/],
     ['LOG_LEVEL', 'loud', /LOG_LEVEL=loud .* one of trace, debug/],
     ['KAFKA_SASL_MECHANISM', 'plain', /needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD/],
+    [
+      'OTEL_EXPORTER_OTLP_ENDPOINT',
+      'localhost:4318',
+      /OTEL_EXPORTER_OTLP_ENDPOINT is not usable: it takes a URL/,
+    ],
+    ['OTEL_TRACES_SAMPLER', 'some', /OTEL_TRACES_SAMPLER=some .* one of parentbased_always_on, /],
+    ['OTEL_TRACES_SAMPLER_ARG', '2', /OTEL_TRACES_SAMPLER_ARG=2 .* number from 0 to 1/],
     ['KAFKA_TLS_CA_FILE', '/no/such.pem', /KAFKA_TLS_CA_FILE=\/no\/such\.pem .* no such file/],
   ]
   for (const [name, value, says] of wrong) {
@@ -73,6 +80,20 @@ describe('the configuration', () => {
         return true
       },
     )
+  })
+
+  it('reads what the trace collector is to be told, and does not repeat it when it is wrong', () => {
+    const { headers } = parseConfig({
+      OTEL_EXPORTER_OTLP_HEADERS: 'authorization=Bearer%20a%2Cb, x-of = ours',
+    }).tracing
+    assert.deepEqual(headers, { authorization: 'Bearer a,b', 'x-of': 'ours' })
+    for (const wrong of ['authorization: secret', 'authorization=%secret', '=secret']) {
+      assert.throws(
+        () => parseConfig({ OTEL_EXPORTER_OTLP_HEADERS: wrong }),
+        ({ message }: Error) =>
+          /OTEL_EXPORTER_OTLP_HEADERS is not usable/.test(message) && !/secret/.test(message),
+      )
+    }
   })
 
   it('ends a script with one sentence when it is wrong', async () => {

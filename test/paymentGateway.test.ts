@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { pino } from 'pino'
+import { Registry } from 'prom-client'
 import { type Database, migrateDatabase, openDatabase } from '../lib/database.ts'
 import { UnavailableError } from '../lib/errors.ts'
 import { createGatewayClient, type GatewayClientOptions } from '../lib/gatewayClient.ts'
@@ -33,7 +34,13 @@ async function openGateway(
   database: Database,
   faults: Partial<GatewaySettings> = {},
 ): Promise<Gateway> {
-  const gateway = await startGateway({ database, settings: { ...NO_FAULTS, ...faults }, port: 0, log })
+  const gateway = await startGateway({
+    database,
+    settings: { ...NO_FAULTS, ...faults },
+    port: 0,
+    metrics: new Registry(),
+    log,
+  })
   t.after(() => gateway.close())
   return gateway
 }

@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { logLevel, Partitioners } from 'kafkajs'
 import { pino } from 'pino'
+import { Registry } from 'prom-client'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { type Database, migrateDatabase, openDatabase } from '../lib/database.ts'
 import type { OrderValidated, PaymentEvent } from '../lib/events.ts'
@@ -206,7 +207,7 @@ test('orders wait for a gateway that is not there, in one line, and go on when i
   // A port that is free: taken, and given back.
   const database = openDatabase('postgres://nobody@127.0.0.1:1/none', 1, log)
   const settings = { latencyMs: 0, declineRatio: 0, errorRatio: 0, throttleRatio: 0, dropRatio: 0 }
-  const taken = await startGateway({ database, settings, port: 0, log })
+  const taken = await startGateway({ database, settings, port: 0, metrics: new Registry(), log })
   await taken.close()
   await database.end()
 
@@ -221,7 +222,13 @@ test('orders wait for a gateway that is not there, in one line, and go on when i
   assert.equal(published.length, 0)
 
   const port = Number(new URL(taken.url).port)
-  const gateway = await startGateway({ database: pipeline.database, settings, port, log })
+  const gateway = await startGateway({
+    database: pipeline.database,
+    settings,
+    port,
+    metrics: new Registry(),
+    log,
+  })
   t.after(() => gateway.close())
   await until('an event for each order', () => published.length >= 50)
   assert.equal(published.length, 50)

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Registry } from 'prom-client'
 import { createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
+import { addProcessorMetrics } from '../lib/processorMetrics.ts'
 import { publish } from '../lib/record.ts'
 import { testEnvironment, until } from './harness.ts'
 import { gate, watchFetches } from './interception.ts'
@@ -12,6 +14,7 @@ import {
   readAll,
   send,
   startProcessor,
+  type TestEvent,
   testGroup,
   toMessage,
   toMessages,
@@ -44,7 +47,7 @@ test('each record of both inputs comes out once, in the partition and the order 
   assert.equal(processor.counters.out.get(group.output.name), 600)
   assert.deepEqual(
     { ...processor.status, lag: 0 },
-    { state: 'running', tasks: [0, 1], lag: 0, queued: 0, paused: [] },
+    { state: 'running', tasks: [0, 1], lag: 0, queued: 0, paused: [], isPaused: false },
   )
 })
 
@@ -224,4 +227,65 @@ test('topics that are not co-partitioned are refused, with their numbers', async
   await until('it says so', () => group.complaints.length > 0)
   assert.match(group.complaints[0]!, /orders\.raw has 2, .*orders\.validated has 3/)
   assert.deepEqual(processor.status.tasks, [])
+})
+
+test('a processor that is paused keeps its place and begins nothing, and goes on where it was', async (t) => {
+  const group = await testGroup(t)
+  const processor = startProcessor(t, group)
+  await send(group, group.first, 0, toMessages(ids('a', 10)))
+  await untilDrained(group)
+  processor.pause()
+  await send(group, group.first, 0, toMessages(ids('b', 20)))
+  await until('they have come', () => processor.status.queued === 20)
+  const [waiting] = processor.lags.filter(({ records }) => records > 0)
+  assert.ok(waiting!.topic === group.first.name && waiting!.records >= 20 && waiting!.seconds > 0)
+  assert.equal(processor.counters.in, 10)
+  const { state, tasks, isPaused } = processor.status
+  assert.deepEqual([state, tasks, isPaused], ['running', [0, 1], true])
+  processor.resume()
+  await untilDrained(group)
+  assert.equal(processor.counters.in, 30)
+  assert.deepEqual(
+    processor.lags.map(({ seconds }) => seconds),
+    [0, 0, 0, 0, 0, 0],
+  )
+})
+
+test('what a processor counts is what it tells Prometheus', async (t) => {
+  const group = await testGroup(t)
+  const placedAt = new Date(Date.now() - 3_000).toISOString()
+  await send(group, group.first, 0, [...toMessages(ids('a', 30)), { key: 'x', value: 'no event' }])
+  await send(group, group.first, 1, [toMessage({ id: 'late', placedAt } as TestEvent)])
+  const processor = startProcessor(t, group)
+  await untilDrained(group)
+  const registry = new Registry()
+  addProcessorMetrics(registry, processor, group.config.topicPrefix)
+  const text = await registry.metrics()
+  const values = new Map(
+    text
+      .split('\n')
+      .filter((line) => line !== '' && !line.startsWith('#'))
+      .map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ')))]),
+  )
+  const { transactions } = processor.counters
+  assert.ok(transactions.committed > 0)
+  const expected: Record<string, number> = {
+    'pipeline_records_in_total{topic="orders.raw"}': 32,
+    'pipeline_records_out_total{topic="inventory.events"}': 31,
+    pipeline_dead_letters_total: 1,
+    pipeline_retries_total: 0,
+    'pipeline_transactions_total{result="committed"}': transactions.committed,
+    'pipeline_transactions_total{result="aborted"}': 0,
+    pipeline_transaction_records_count: transactions.committed,
+    pipeline_transaction_records_sum: 32,
+    'pipeline_record_latency_seconds_count{topic="orders.raw"}': 32,
+    'pipeline_record_latency_seconds_bucket{topic="orders.raw",le="+Inf"}': 32,
+    'pipeline_order_latency_seconds_bucket{topic="orders.raw",le="2.5"}': 0,
+    'pipeline_order_latency_seconds_bucket{topic="orders.raw",le="+Inf"}': 1,
+    pipeline_tasks: 2,
+    pipeline_paused: 0,
+    'pipeline_lag_records{topic="orders.raw",partition="0"}': 0,
+    'pipeline_lag_seconds{topic="orders.raw",partition="1"}': 0,
+  }
+  for (const [name, value] of Object.entries(expected)) assert.equal(values.get(name), value, name)
 })

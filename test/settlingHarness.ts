@@ -2,6 +2,7 @@
 import type { TestContext } from 'node:test'
 import { Partitioners } from 'kafkajs'
 import { pino } from 'pino'
+import { Registry } from 'prom-client'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { type Database, migrateDatabase, openDatabase } from '../lib/database.ts'
 import type { InventoryUpdated, OrderCompleted, OrderValidated, PaymentEvent } from '../lib/events.ts'
@@ -54,7 +55,7 @@ export async function setUpSettling(t: TestContext, stock: number): Promise<Sett
   await migrateDatabase(database, log)
   await database.query(`INSERT INTO stock (sku, received, available) VALUES ('SKU-1', $1, $1)`, [stock])
   const settings = { latencyMs: 0, declineRatio: 0, errorRatio: 0, throttleRatio: 0, dropRatio: 0 }
-  const gateway = await startGateway({ database, settings, port: 0, log })
+  const gateway = await startGateway({ database, settings, port: 0, metrics: new Registry(), log })
   t.after(() => gateway.close())
 
   const kafka = createKafka(config, 'test', log)

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import { Partitioners } from 'kafkajs'
 import { pino } from 'pino'
+import { Registry } from 'prom-client'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
 import { type Database, migrateDatabase, openDatabase, query } from '../lib/database.ts'
 import type { OrderValidated } from '../lib/events.ts'
@@ -43,7 +44,7 @@ async function setUp(t: TestContext): Promise<Setup> {
     values: [IN_STOCK],
   })
   const settings = { latencyMs: 100, declineRatio: 0, errorRatio: 0, throttleRatio: 0, dropRatio: 0 }
-  const gateway = await startGateway({ database, settings, port: 0, log })
+  const gateway = await startGateway({ database, settings, port: 0, metrics: new Registry(), log })
   t.after(async () => {
     await gateway.close()
     await database.end()

@@ -11,6 +11,7 @@ import { audit } from '../lib/audit.ts'
 import { formatAudit } from '../lib/auditText.ts'
 import { Progress } from '../lib/progress.ts'
 import { runMain } from '../lib/service.ts'
+import { wantsColor } from '../lib/terminal.ts'
 
 const FLAGS = {
   drained: { type: 'boolean' },
@@ -31,7 +32,6 @@ await runMain(
   'Checks every guarantee against Kafka, the database and the ledger. Status 0: all holds, 1: not, 2: could not look.',
   FLAGS,
   async ({ config, log, signal }, { drained = false, json = false }) => {
-    const color = !process.env.NO_COLOR
     let progress: Progress | undefined
     let total = 0
     const report = await audit(config, {
@@ -44,15 +44,13 @@ await runMain(
           total,
           unit: 'records and rows',
           output: process.stderr,
-          color: process.stderr.isTTY === true && color,
+          color: wantsColor(process.stderr),
         })
         progress.update(done)
       },
     })
     progress?.finish(total)
-    const text = json
-      ? `${JSON.stringify(report)}\n`
-      : formatAudit(report, process.stdout.isTTY === true && color)
+    const text = json ? `${JSON.stringify(report)}\n` : formatAudit(report, wantsColor(process.stdout))
     await new Promise((resolve) => process.stdout.write(text, resolve))
     process.exitCode = report.ok ? 0 : 1
   },

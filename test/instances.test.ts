@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { readInstances, registerInstance, removeDead } from '../lib/instances.ts'
+
+function makeDirectory(t: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'order-pipeline-instances-'))
+  t.after(() => rmSync(directory, { recursive: true }))
+  return directory
+}
+
+/** The id of a process that is no more. */
+async function deadPid(): Promise<number> {
+  const child = spawn(process.execPath, ['--version'], { stdio: 'ignore' })
+  await once(child, 'exit')
+  return child.pid!
+}
+
+function leaveBehind(directory: string, service: string, pid: number): void {
+  const groups = [{ targets: ['127.0.0.1:1'], labels: { service, pid: String(pid) } }]
+  writeFileSync(join(directory, `${service}-${pid}.json`), JSON.stringify(groups))
+}
+
+test('a process is found where it says, in the form that Prometheus reads, until it takes that back', (t) => {
+  const directory = join(makeDirectory(t), 'not', 'there yet')
+  const takeBack = registerInstance(directory, 'validator', 9464)
+  assert.deepEqual(readInstances(directory), [
+    { service: 'validator', pid: process.pid, url: 'http://127.0.0.1:9464' },
+  ])
+  const [file, ...others] = readdirSync(directory)
+  assert.deepEqual(others, [])
+  assert.deepEqual(JSON.parse(readFileSync(join(directory, file!), 'utf8')), [
+    { targets: ['127.0.0.1:9464'], labels: { service: 'validator', pid: String(process.pid) } },
+  ])
+  takeBack()
+  assert.deepEqual(readInstances(directory), [])
+})
+
+test('what was killed is missed until its successor starts, and others are left alone', async (t) => {
+  const directory = makeDirectory(t)
+  const pid = await deadPid()
+  leaveBehind(directory, 'validator', pid)
+  leaveBehind(directory, 'payment', pid)
+  registerInstance(directory, 'fraud', 9465)
+  const found = () => readInstances(directory).map(({ service, pid }) => [service, pid])
+  assert.deepEqual(found(), [
+    ['fraud', process.pid],
+    ['payment', pid],
+    ['validator', pid],
+  ])
+  registerInstance(directory, 'validator', 9466)
+  assert.deepEqual(found(), [
+    ['fraud', process.pid],
+    ['payment', pid],
+    ['validator', process.pid],
+  ])
+  removeDead(directory)
+  assert.deepEqual(found(), [
+    ['fraud', process.pid],
+    ['validator', process.pid],
+  ])
+})
+
+test('what is no file of ours is passed over, and a directory that is not there holds nobody', (t) => {
+  const directory = makeDirectory(t)
+  for (const content of ['', '{', '[]', '[{"targets":[]}]', 'null']) {
+    writeFileSync(join(directory, `other-${content.length}.json`), content)
+  }
+  assert.deepEqual(readInstances(directory), [])
+  assert.deepEqual(readInstances(join(directory, 'nowhere')), [])
+})
