@@ -23,7 +23,8 @@ type TargetGroups = [{ targets: [string]; labels: { service: string; pid: string
  */
 export function registerInstance(directory: string, service: string, port: number): () => void {
   mkdirSync(directory, { recursive: true })
-  removeDead(directory, service)
+  // Also what was killed at this port, or it would be taken for alive.
+  removeDead(directory, (other) => other.service === service || other.url === `http://127.0.0.1:${port}`)
   const groups: TargetGroups = [
     { targets: [`127.0.0.1:${port}`], labels: { service, pid: String(process.pid) } },
   ]
@@ -41,11 +42,10 @@ export function readInstances(directory: string): Instance[] {
     .sort((a, b) => (a.service < b.service ? -1 : a.service > b.service ? 1 : a.pid - b.pid))
 }
 
-/** Takes away what was killed. @param service of this service alone; without it all */
-export function removeDead(directory: string, service?: string): void {
+/** Takes away what was killed. @param isMeant of these alone */
+export function removeDead(directory: string, isMeant = (_instance: Instance) => true): void {
   for (const instance of readInstances(directory)) {
-    if (service !== undefined && instance.service !== service) continue
-    if (!isAlive(instance.pid)) rmSync(fileOf(directory, instance), { force: true })
+    if (isMeant(instance) && !isAlive(instance.pid)) rmSync(fileOf(directory, instance), { force: true })
   }
 }
 

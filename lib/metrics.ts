@@ -14,9 +14,12 @@ const MISNAMED = [
   'nodejs_active_resources_total',
 ]
 
+/** A timer tells how late the event loop is: every 10 ms, as by default, it takes 0.3 % of a core in each process. */
+const EVENT_LOOP_PRECISION_MS = 100
+
 /** What is to be known of any process: CPU, memory, event loop, garbage collection. */
 export function addProcessMetrics(registry: Registry): void {
-  collectDefaultMetrics({ register: registry })
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: EVENT_LOOP_PRECISION_MS })
   for (const name of MISNAMED) registry.removeSingleMetric(name)
 }
 

@@ -90,6 +90,8 @@ export class Processor<Event, State> {
     this.#producerKafka = options.createKafka('producer')
     this.#outage = new RepeatedWarning(options.log)
     this.counters = new ProcessorCounters((message) => this.#reportOutage(message), options.onDone)
+    // A counter that is not there yet has no rate when it begins to count.
+    for (const { name } of options.work.inputs) this.counters.inByTopic.set(name, 0)
   }
 
   get status(): ProcessorStatus {

@@ -72,8 +72,6 @@ export const SERVICE_FLAGS = {
   help: { type: 'boolean', short: 'h' },
 } as const
 const DEFAULT_BATCH_RECORDS = 2_000
-/** A timer that fires so often tells how late the event loop is: every 10 ms, as by default, is 0.3 % of a core in each process. */
-const EVENT_LOOP_PRECISION_MS = 100
 /** Nobody waits for a service that writes to no topic, and a transaction costs the same when it carries offsets alone. */
 const UNHURRIED_COMMIT_MS = 500
 

@@ -30,8 +30,8 @@ import {
 } from './harness.ts'
 
 const TOKEN = 'the-token-of-this-test'
-const RATE = 60
-const LEAST_CONFIRMED = 80
+const RATE = 25
+const LEAST_CONFIRMED = 60
 const STAGES = [
   'producer',
   'api',
@@ -127,7 +127,7 @@ test('the dashboard', async (t) => {
     await page.click('#token-form button')
     await setRate(page, RATE)
     await until('the rate is another', async () => (await text(page, '#rate-now')) === `Now ${RATE}.0.`)
-    assert.match(await text(page, '#control-result'), /places 60\.0 orders per second now/)
+    assert.match(await text(page, '#control-result'), /places 25\.0 orders per second now/)
     assert.equal(await page.evaluate(() => JSON.stringify(localStorage).includes('token')), false)
   })
 

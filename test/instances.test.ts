@@ -20,8 +20,8 @@ async function deadPid(): Promise<number> {
   return child.pid!
 }
 
-function leaveBehind(directory: string, service: string, pid: number): void {
-  const groups = [{ targets: ['127.0.0.1:1'], labels: { service, pid: String(pid) } }]
+function leaveBehind(directory: string, service: string, pid: number, port = 1): void {
+  const groups = [{ targets: [`127.0.0.1:${port}`], labels: { service, pid: String(pid) } }]
   writeFileSync(join(directory, `${service}-${pid}.json`), JSON.stringify(groups))
 }
 
@@ -40,11 +40,12 @@ test('a process is found where it says, in the form that Prometheus reads, until
   assert.deepEqual(readInstances(directory), [])
 })
 
-test('what was killed is missed until its successor starts, and others are left alone', async (t) => {
+test('what was killed is missed until its successor starts or its port is taken, and others are left alone', async (t) => {
   const directory = makeDirectory(t)
   const pid = await deadPid()
   leaveBehind(directory, 'validator', pid)
   leaveBehind(directory, 'payment', pid)
+  leaveBehind(directory, 'mail', pid, 9465)
   registerInstance(directory, 'fraud', 9465)
   const found = () => readInstances(directory).map(({ service, pid }) => [service, pid])
   assert.deepEqual(found(), [
