@@ -10,15 +10,15 @@ import { spawn } from 'node:child_process'
 import { closeSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { PipelineError } from '../lib/errors.ts'
 
 /** What a person has to put right before Kafka or PostgreSQL can run; the message is one sentence that says how. */
-export class InfrastructureError extends Error {
+export class InfrastructureError extends PipelineError {
   readonly code: string
   readonly canRetry = false
 
   constructor(code: string, message: string, options?: ErrorOptions) {
     super(message, options)
-    this.name = 'InfrastructureError'
     this.code = code
   }
 }

@@ -36,7 +36,7 @@ const CLUSTER_SETTINGS = /^KAFKA_|^REPLICATION_FACTOR$|^MIN_INSYNC_REPLICAS$/
  * Those that are configured, where they answer: nothing needs to be started then. Else Docker's or, without Docker, a
  * Kafka and a PostgreSQL in a directory of their own; on free ports, so that nobody takes them for servers that stay.
  *
- * @throws ConfigurationError when there are none, and none can be started
+ * @throws PipelineError when there are none, and none can be started
  */
 export async function findServers(config: Config, say: (line: string) => void): Promise<TourServers> {
   const id = randomBytes(4).toString('hex')
@@ -81,10 +81,7 @@ export async function findServers(config: Config, say: (line: string) => void): 
     }
   } catch (error) {
     await removeDirectory()
-    // It says in a sentence what to do, and nobody needs its stack.
-    throw error instanceof InfrastructureError
-      ? new ConfigurationError(error.message, { cause: error })
-      : error
+    throw error
   }
 }
 

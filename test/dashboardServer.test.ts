@@ -191,7 +191,7 @@ describe('the log of faults', () => {
     }
     assert.equal(faults.latest.length, 100)
     assert.equal(faults.latest[0]!.atMs, 299)
-    assert.ok(faults.latest[0]!.id > faults.latest[1]!.id)
+    assert.equal(faults.latest[0]!.id > faults.latest[1]!.id, true)
   })
 })
 
