@@ -74,7 +74,8 @@ await runMain('api', 'Orders, products and stock over HTTP.', FLAGS, async (serv
   })
   // The first to be closed: what is under way is answered while all else still works.
   service.onClose(() => api.close())
-  await service.serveHealth({ report: () => ({ ready: sender.isConnected, url: api.url }) })
+  const report = () => ({ ready: sender.isConnected, in: api.countAnswered(), url: api.url })
+  await service.serveHealth({ report })
   log.info(`listening on ${api.url}, documented at ${api.url}/docs`)
   await untilAborted(new Promise(() => undefined), signal)
 })

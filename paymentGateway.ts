@@ -21,7 +21,7 @@ await runMain('gateway', 'The simulated payment gateway.', flags, async (service
   const { port, ...settings } = config.gateway
   const gateway = await startGateway({ database, settings, port, host, metrics: service.metrics, log })
   service.onClose(() => gateway.close())
-  const report = () => ({ ready: true, faults: gateway.settings })
+  const report = () => ({ ready: true, in: gateway.countAnswered(), faults: gateway.settings })
   await service.serveHealth({ report, controls: gateway.controls })
   log.info(`payment gateway at ${gateway.url}, faults at ${gateway.url}/faults`)
   await once(signal, 'abort')

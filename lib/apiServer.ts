@@ -44,6 +44,8 @@ export interface ApiOptions {
 
 export interface Api {
   url: string
+  /** Requests so far. */
+  countAnswered(): number
   /** Takes nothing new, and resolves when all that is under way is answered. */
   close(): Promise<void>
 }
@@ -57,10 +59,10 @@ const CLOSE_IDLE_EVERY_MS = 50
 /** @throws ConfigurationError when the port is taken */
 export async function startApi(options: ApiOptions): Promise<Api> {
   const { host, port, log } = options
-  const server = await buildServer(options)
+  const { server, countAnswered } = await buildServer(options)
   try {
     const url = await server.listen({ host, port })
-    return { url, close: () => closeServer(server) }
+    return { url, countAnswered, close: () => closeServer(server) }
   } catch (error) {
     await server.close()
     if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
@@ -80,7 +82,9 @@ async function closeServer(server: FastifyInstance): Promise<void> {
   }
 }
 
-async function buildServer(options: ApiOptions): Promise<FastifyInstance> {
+async function buildServer(
+  options: ApiOptions,
+): Promise<{ server: FastifyInstance } & Pick<Api, 'countAnswered'>> {
   const { log, maxBodyBytes, maxRequestsPerSecond, tokens } = options
   Settings.Set({ maxErrors: MAX_SCHEMA_ERRORS })
   const answerProblem = problemAnswerer(log)
@@ -105,7 +109,7 @@ async function buildServer(options: ApiOptions): Promise<FastifyInstance> {
   server.setNotFoundHandler(limits, (_request, reply) =>
     answerProblem(Object.assign(new Error('see /docs for what there is'), { statusCode: 404 }), reply),
   )
-  addHttpMetrics(server, options.metrics)
+  const countAnswered = addHttpMetrics(server, options.metrics)
   traceRequests(server)
   refuseWhenClosing(server)
   await addDocuments(server, options)
@@ -114,7 +118,7 @@ async function buildServer(options: ApiOptions): Promise<FastifyInstance> {
   addHealth(server, options)
   addOrderRoutes(server, { ...options, callerOf })
   addProductRoutes(server, options.products)
-  return server
+  return { server, countAnswered }
 }
 
 function refuseWhenClosing(server: FastifyInstance): void {

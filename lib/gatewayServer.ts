@@ -83,6 +83,8 @@ export interface Gateway {
   url: string
   /** May be changed at any time. */
   settings: GatewaySettings
+  /** Requests so far. */
+  countAnswered(): number
   /** Told to break or to heal; see {@link GatewaySettings}. */
   controls: Controls
   close(): Promise<void>
@@ -102,7 +104,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false } },
   })
   server.setErrorHandler((error, _request, reply) => answerError(error, reply, log))
-  addHttpMetrics(server, metrics)
+  const countAnswered = addHttpMetrics(server, metrics)
   traceRequests(server)
   const response = { 200: PaymentAnswer, 409: PaymentAnswer }
   const schema = { body: PaymentBody, headers: PaymentHeaders, response }
@@ -117,6 +119,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     return {
       url,
       settings,
+      countAnswered,
       controls: { faults: (body) => changeFaults(url, body) },
       close: () => server.close(),
     }

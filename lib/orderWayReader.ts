@@ -76,6 +76,7 @@ export class OrderWayReader {
   readonly #topics: readonly string[]
   readonly #Batch: BatchOf
   #cluster: Promise<ReadingCluster> | undefined
+  #before: Promise<unknown> = Promise.resolve()
 
   /** @param topics all that will be read, co-partitioned */
   constructor(createKafka: () => Kafka, topics: readonly string[]) {
@@ -163,7 +164,7 @@ export class OrderWayReader {
     const stretches = new Map<string, Stretch>()
     const requests = [...byLeader].map(async ([nodeId, topics]) => {
       const broker = await cluster.findBroker({ nodeId })
-      const { responses } = await broker.fetch({
+      const request = {
         isolationLevel: READ_COMMITTED,
         // What is there, at once.
         maxWaitTime: 0,
@@ -173,7 +174,8 @@ export class OrderWayReader {
           topic,
           partitions: [{ partition, fetchOffset: String(starts.get(topic)!), maxBytes }],
         })),
-      })
+      }
+      const { responses } = await this.#inTurn(() => broker.fetch(request))
       for (const { topicName, partitions } of responses) {
         for (const fetched of partitions) {
           stretches.set(topicName, this.#toStretch(topicName, starts.get(topicName)!, fetched))
@@ -182,6 +184,16 @@ export class OrderWayReader {
     })
     await Promise.all(requests)
     return stretches
+  }
+
+  /**
+   * One fetch after the other. Each that finds no connection for fetches opens one, and of several at a time the client
+   * forgets all but the last: their sockets would stay open for ever.
+   */
+  #inTurn<Result>(fetch: () => Promise<Result>): Promise<Result> {
+    const fetched = this.#before.then(fetch)
+    this.#before = fetched.catch(() => undefined)
+    return fetched
   }
 
   #toStretch(topic: string, start: number, fetched: FetchedPartition): Stretch {

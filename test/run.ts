@@ -18,7 +18,7 @@ const named = args.filter((arg) => !arg.startsWith('--'))
 const files = named.length > 0 ? named : ['test', ...(isAll ? ['test/slow'] : [])].flatMap(testsIn)
 
 if (named.length === 0) {
-  for (const [command, ...rest] of [['tsc'], ['biome', 'check', '.']] as const) {
+  for (const [command, ...rest] of [['tsc'], ['tsc', '-p', 'web'], ['biome', 'check', '.']] as const) {
     const status = await run(command, [join('node_modules', '.bin', command), ...rest], {})
     if (status !== 0) process.exit(status)
   }

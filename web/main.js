@@ -1,4 +1,5 @@
 /** The dashboard: connects the server's stream with the parts of the page. */
+import './locale.js'
 import { Charts } from './charts.js'
 import { keepConnected } from './connection.js'
 import { Controls } from './controls.js'
