@@ -149,7 +149,7 @@ async function serveHealth({ service, counts }: Run, pace: Pace | undefined): Pr
 }
 
 function setRate(pace: Pace, body: unknown): { ratePerSecond: number } {
-  const { ratePerSecond } = body as { ratePerSecond?: unknown }
+  const { ratePerSecond } = (body ?? {}) as { ratePerSecond?: unknown }
   if (typeof ratePerSecond !== 'number') throw new ControlError('it takes {"ratePerSecond": 50}')
   try {
     pace.setRate(readRate({ ORDERS_PER_SECOND: String(ratePerSecond) }), performance.now())

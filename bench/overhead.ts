@@ -323,7 +323,13 @@ async function measureCounting(idleMs: number): Promise<Counting> {
   const placedAt = new Date(nowMs - 200).toISOString()
   const count = (times: number) => {
     for (let index = 0; index < times; index++) {
-      counters.done(records[index % records.length]!, outcome, nowMs, Date.parse(placedAt))
+      counters.done(
+        topics[index % records.length]!,
+        records[index % records.length]!,
+        outcome,
+        nowMs,
+        Date.parse(placedAt),
+      )
     }
   }
   count(100_000)

@@ -6,6 +6,7 @@ import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import { addControlRoutes, type ControlOptions } from './dashboardControls.ts'
 import { RefusedError } from './dashboardErrors.ts'
 import type { EventStream } from './dashboardStream.ts'
+import { isLoopback } from './health.ts'
 import type { Logger } from './log.ts'
 import { Problem, problemAnswerer } from './problem.ts'
 
@@ -81,7 +82,9 @@ async function buildServer(options: DashboardServerOptions): Promise<FastifyInst
   )
   server.addHook('onRequest', async ({ headers: { host } }, reply) => {
     reply.headers(SECURITY_HEADERS)
-    requireLoopback(host)
+    if (!isLoopback(host)) {
+      throw new RefusedError(421, 'the dashboard is asked for at 127.0.0.1 or localhost, by no other name')
+    }
   })
   await server.register(rateLimit, { global: false })
   addFiles(server)
@@ -89,17 +92,6 @@ async function buildServer(options: DashboardServerOptions): Promise<FastifyInst
   addControlRoutes(server, options)
   for (const route of routes) await server.register(route)
   return server
-}
-
-/**
- * A page of another site can have its own name lead to this machine, and would then be allowed to read what is here (DNS
- * rebinding). Its requests still carry that name.
- *
- * @throws RefusedError
- */
-function requireLoopback(host = ''): void {
-  if (/^(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?$/i.test(host)) return
-  throw new RefusedError(421, 'the dashboard is asked for at 127.0.0.1 or localhost, by no other name')
 }
 
 function addFiles(server: FastifyInstance): void {

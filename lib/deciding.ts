@@ -78,7 +78,7 @@ export class Deciding<Event, State> {
         decoded.push(record)
       }
     }
-    const outcomes = decoded.length > 0 ? await this.#decide(decoded) : []
+    const outcomes = decoded.length > 0 ? await this.#decideTraced(decoded, usable) : []
     for (let index = 0; index < usable.length; index++) {
       const [raw, span] = usable[index]!
       decisions.push([raw, outcomes[index]!, placedAtMsOf(decoded[index]!.event), span])
@@ -122,6 +122,18 @@ export class Deciding<Event, State> {
       work.remember?.(this.state, record)
     } catch (error) {
       log.error({ source: record.source, error }, `cannot remember ${record.source}: ${describe(error)}`)
+    }
+  }
+
+  async #decideTraced(
+    records: InputRecord<Event>[],
+    spans: readonly [RawRecord, TraceSpan | undefined][],
+  ): Promise<Outcome[]> {
+    try {
+      return await this.#decide(records)
+    } catch (error) {
+      for (const [, span] of spans) span?.end('not-decided')
+      throw error
     }
   }
 

@@ -120,7 +120,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       url,
       settings,
       countAnswered,
-      controls: { faults: (body) => changeFaults(url, body) },
+      controls: { faults: (body) => changeFaults(server, body) },
       close: () => server.close(),
     }
   } catch (error) {
@@ -190,14 +190,10 @@ function addOperatorRoutes(server: FastifyInstance, database: Database, settings
 }
 
 /** The same as anybody can ask for, with the same checks. */
-async function changeFaults(url: string, body: unknown): Promise<unknown> {
-  const response = await fetch(`${url}/faults`, {
-    method: 'PUT',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  })
-  const answer = (await response.json()) as { error?: string }
-  if (!response.ok) throw new ControlError(answer.error ?? `the gateway answers ${response.status}`)
+async function changeFaults(server: FastifyInstance, body: unknown): Promise<unknown> {
+  const response = await server.inject({ method: 'PUT', url: '/faults', payload: body as object })
+  const answer = response.json<{ error?: string }>()
+  if (response.statusCode !== 200) throw new ControlError(answer.error ?? 'the gateway does not take that')
   return answer
 }
 

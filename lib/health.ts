@@ -10,7 +10,7 @@ export interface HealthServer {
   close(): Promise<void>
 }
 
-/** How many ports above the first are tried: as many instances of all services can run on one machine. */
+/** How many ports above the first are tried before any will do: so many processes are found where one would look. */
 const PORTS_TRIED = 50
 
 /** `body` becomes JSON, unless it says what text it is; 200 when no status is given. */
@@ -67,13 +67,21 @@ export async function startHealthServer(
   })
   for (let attempt = 0; ; attempt++) {
     try {
-      const taken = await listen(server, port === 0 ? 0 : port + attempt)
+      const taken = await listen(server, port === 0 || attempt > PORTS_TRIED ? 0 : port + attempt)
       log.info(`health at http://127.0.0.1:${taken}/health`)
       return { port: taken, close: () => close(server) }
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE' || attempt >= PORTS_TRIED) throw error
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
     }
   }
+}
+
+/**
+ * Whether a request names this machine as whoever is on it does. A page of another site can have its own name lead here, and
+ * would then be allowed to read what is here (DNS rebinding). Its requests still carry that name.
+ */
+export function isLoopback(host = ''): boolean {
+  return /^(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?$/i.test(host)
 }
 
 async function answer(
@@ -81,7 +89,10 @@ async function answer(
   controls: GuardedControls | undefined,
   request: IncomingMessage,
 ): Promise<Answer> {
-  const { method, url = '' } = request
+  const { method, url = '', headers } = request
+  if (!isLoopback(headers.host)) {
+    return { status: 421, body: { error: 'ask for 127.0.0.1 or localhost, by no other name' } }
+  }
   if (method === 'POST' && url.startsWith(CONTROLS)) {
     return answerControl(controls, url.slice(CONTROLS.length), request)
   }

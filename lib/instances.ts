@@ -3,7 +3,8 @@
  * that Prometheus reads to find its targets (file_sd_configs). An orderly end takes the file away. What was killed leaves it
  * behind, and so is missed by whoever looks, until its successor takes it away.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { uptime } from 'node:os'
 import { join } from 'node:path'
 
 export interface Instance {
@@ -12,6 +13,10 @@ export interface Instance {
   /** Of its health port, 'http://127.0.0.1:9464'. */
   url: string
 }
+
+const TARGET = /^127\.0\.0\.1:[1-9]\d{0,4}$/
+const SERVICE = /^[a-z][a-z-]{0,39}$/
+const PID = /^[1-9]\d{0,9}$/
 
 /** How Prometheus reads a file: a list of groups of targets with the labels that they share. */
 type TargetGroups = [{ targets: [string]; labels: { service: string; pid: string } }]
@@ -23,8 +28,13 @@ type TargetGroups = [{ targets: [string]; labels: { service: string; pid: string
  */
 export function registerInstance(directory: string, service: string, port: number): () => void {
   mkdirSync(directory, { recursive: true })
-  // Also what was killed at this port, or it would be taken for alive.
-  removeDead(directory, (other) => other.service === service || other.url === `http://127.0.0.1:${port}`)
+  const isHere = ({ url }: Instance) => url === `http://127.0.0.1:${port}`
+  for (const other of readInstances(directory)) {
+    // The port is ours now: whoever had it has gone, whatever has its process id today.
+    if (isHere(other) || (other.service === service && isDead(directory, other))) {
+      rmSync(fileOf(directory, other), { force: true })
+    }
+  }
   const groups: TargetGroups = [
     { targets: [`127.0.0.1:${port}`], labels: { service, pid: String(process.pid) } },
   ]
@@ -42,10 +52,10 @@ export function readInstances(directory: string): Instance[] {
     .sort((a, b) => (a.service < b.service ? -1 : a.service > b.service ? 1 : a.pid - b.pid))
 }
 
-/** Takes away what was killed. @param isMeant of these alone */
-export function removeDead(directory: string, isMeant = (_instance: Instance) => true): void {
+/** Takes away what was killed. */
+export function removeDead(directory: string): void {
   for (const instance of readInstances(directory)) {
-    if (isMeant(instance) && !isAlive(instance.pid)) rmSync(fileOf(directory, instance), { force: true })
+    if (isDead(directory, instance)) rmSync(fileOf(directory, instance), { force: true })
   }
 }
 
@@ -62,16 +72,28 @@ function listFiles(directory: string): string[] {
   }
 }
 
-/** @returns undefined for what has gone since it was listed, and for what is none of ours */
+/**
+ * @returns undefined for what has gone since it was listed, and for what is none of ours: the directory is Prometheus's too,
+ *   and whoever is named here is asked, and told the token of the controls
+ */
 function readInstance(file: string): Instance | undefined {
   try {
     const [{ targets, labels }] = JSON.parse(readFileSync(file, 'utf8')) as TargetGroups
-    return { service: labels.service, pid: Number(labels.pid), url: `http://${targets[0]}` }
-  } catch (error) {
-    const isGone = (error as NodeJS.ErrnoException).code === 'ENOENT'
-    if (isGone || error instanceof SyntaxError || error instanceof TypeError) return undefined
-    throw error
+    const { service, pid } = labels
+    const url = `http://${targets[0]}`
+    const isOurs = TARGET.test(targets[0]) && URL.canParse(url) && SERVICE.test(service) && PID.test(pid)
+    return isOurs ? { service, pid: Number(pid), url } : undefined
+  } catch {
+    // It cannot be read, so it names nobody.
+    return undefined
   }
+}
+
+/** Also what was there before the machine was started: its process id is somebody else's today. */
+function isDead(directory: string, instance: Instance): boolean {
+  const file = statSync(fileOf(directory, instance), { throwIfNoEntry: false })
+  const startedMs = Date.now() - uptime() * 1_000
+  return !file || file.mtimeMs < startedMs || !isAlive(instance.pid)
 }
 
 function isAlive(pid: number): boolean {

@@ -15,7 +15,6 @@ import { StageWatch } from './runStages.ts'
 import { type RunFigures, runLine, runLines } from './runView.ts'
 import type { Service } from './service.ts'
 import { Tally } from './tally.ts'
-import { wantsColor } from './terminal.ts'
 import { formatCount } from './text.ts'
 import { fetchBounds, type OffsetsByPartition } from './topicBounds.ts'
 import { readTopics } from './topicReader.ts'
@@ -116,7 +115,7 @@ export class PipelineRun {
 
   #view(): LiveView {
     const rates = new RateMeter()
-    const isColored = wantsColor(process.stderr)
+    const isColored = this.#service.config.log.color
     const run = (): RunFigures => {
       const { figures } = this.#tally
       return {
@@ -193,10 +192,12 @@ export class PipelineRun {
   /** The producer first, then all services at once: what they have in hand they finish, the rest waits in Kafka. */
   async stop(): Promise<void> {
     this.#table.end()
-    await this.#stages.stop()
+    // What is only watched must not hold up the end of what works.
+    const unwatched = this.#stages.stop().catch((error) => this.#service.log.debug(describe(error)))
     if (this.#producer) await stopScript(this.#producer)
     await this.#supervisor.stop()
     this.#reading.abort()
+    await unwatched
     await this.#infrastructure?.stop()
   }
 

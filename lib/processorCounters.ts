@@ -14,7 +14,7 @@ const HISTORY_AGE_MS = 86_400_000
 export class ProcessorCounters {
   /** Records worked on, by transactions that are committed. */
   in = 0
-  /** The same by the topic that they were read from: that of the dead letters' retries for what was redriven. */
+  /** The same by the topic that they were read from: for what was redriven that is the group's retry topic. */
   readonly inByTopic = new Map<string, number>()
   /** Records written, by topic. */
   readonly out = new Map<string, number>()
@@ -44,14 +44,23 @@ export class ProcessorCounters {
     this.#onDone = onDone
   }
 
-  /** @param placedAtMs when its order was placed, where the event says so */
-  done(record: RawRecord, outcome: Outcome, nowMs: number, placedAtMs: number | undefined): void {
-    const { topic } = record
+  /**
+   * @param topic that it was read from, one of few; a redriven record names another one, which may be any
+   * @param placedAtMs when its order was placed, where the event says so
+   */
+  done(
+    topic: string,
+    record: RawRecord,
+    outcome: Outcome,
+    nowMs: number,
+    placedAtMs: number | undefined,
+  ): void {
+    const isLetter = outcome instanceof DeadLetter
     const latencyMs = nowMs - record.readTimestampMs
     this.in++
     this.inByTopic.set(topic, (this.inByTopic.get(topic) ?? 0) + 1)
-    if (outcome instanceof DeadLetter) this.deadLetters++
-    else for (const { topic } of outcome) this.wrote(topic)
+    if (isLetter) this.deadLetters++
+    for (const { topic } of isLetter ? outcome.also : outcome) this.wrote(topic)
     this.#latency.record(latencyMs, nowMs)
     bucketsOf(this.recordSeconds, topic).add(latencyMs / 1_000)
     if (placedAtMs !== undefined && nowMs - placedAtMs < HISTORY_AGE_MS)
@@ -67,7 +76,8 @@ export class ProcessorCounters {
   /** @param records worked on in it */
   committed(records: number, durationMs: number): void {
     this.transactions.committed++
-    this.transactionRecords.add(records)
+    // Some commit offsets alone: past control records, or what was not due.
+    if (records > 0) this.transactionRecords.add(records)
     this.transactionSeconds.add(durationMs / 1_000)
   }
 

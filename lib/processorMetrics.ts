@@ -34,14 +34,14 @@ export function addProcessorMetrics(
   const { transactions } = counters
   counter(
     'transactions_total',
-    'Kafka transactions by what became of them',
+    'Kafka transactions: committed, or aborted, which is not known to be committed',
     () => [
       [{ result: 'committed' }, transactions.committed],
       [{ result: 'aborted' }, transactions.aborted],
     ],
     ['result'],
   )
-  histogram('transaction_records', 'Records worked on in one transaction', () => [
+  histogram('transaction_records', 'Records worked on in one transaction, of those that carry any', () => [
     [{}, counters.transactionRecords],
   ])
   histogram('transaction_duration_seconds', 'From its first record to its commit', () => [

@@ -33,7 +33,8 @@ const COUNTED: Readonly<Partial<Record<GroupName | typeof SETTLE, (figures: Figu
   inventory: ({ reserved, notReserved }) => reserved + notReserved,
   payment: ({ authorised, declined }) => authorised + declined,
   fulfilment: ({ confirmed, cancelledOrders }) => confirmed + cancelledOrders,
-  [SETTLE]: ({ committed, released, captured, voided }) => committed + released + captured + voided,
+  // Inventory settles each that it has reserved for, once.
+  [SETTLE]: ({ committed, released }) => committed + released,
 }
 
 /** Follows the stages: how each is by its health ports, and what waits by Kafka's own books. */

@@ -186,7 +186,12 @@ export async function runMain<Known extends Flags>(
           demo.controls ? { token: demo.token, controls: { ...KILL, ...controls } } : undefined,
         )
         closers.push(() => health.close())
-        closers.push(registerInstance(instancesDir, name, health.port))
+        try {
+          closers.push(registerInstance(instancesDir, name, health.port))
+        } catch (error) {
+          // Whoever works need not be found.
+          log.warn(`neither dashboard nor Prometheus will find this process: ${describe(error)}`)
+        }
       },
     }
     // The first to be opened, so that all that is done is in it.

@@ -357,10 +357,12 @@ export class Task<Event, State> {
   }
 
   #count(decisions: readonly Decision[]): void {
-    const { counters } = this.#context
+    const { counters, retryTopic } = this.#context
     const nowMs = Date.now()
     counters.committed(decisions.length, this.#lastCommitMs)
-    for (const [raw, outcome, placedAtMs] of decisions) counters.done(raw, outcome, nowMs, placedAtMs)
+    for (const [raw, outcome, placedAtMs] of decisions) {
+      counters.done(raw.settles === undefined ? raw.topic : retryTopic, raw, outcome, nowMs, placedAtMs)
+    }
   }
 
   #close(): void {

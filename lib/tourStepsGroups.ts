@@ -23,7 +23,7 @@ export const fanOut: TourStep = {
   name: 'fan-out',
   title: 'one order, many readers',
   intro:
-    'One order is placed. Its record in orders.validated lies in Kafka once, and six consumer groups read it, each for itself and at its own pace: nobody asks anybody, and nobody takes it away from another.',
+    'One order is placed. Its record in orders.validated lies in Kafka once, and the six groups that run here read it, each for itself and at its own pace: nobody asks anybody, and nobody takes it away from another.',
   conclusion:
     'Reading takes nothing away: a group is a name and a committed offset for each partition. A seventh reader changes none of the six.',
   concept: 'consumer-groups',

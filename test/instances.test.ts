@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -73,4 +73,28 @@ test('what is no file of ours is passed over, and a directory that is not there 
   }
   assert.deepEqual(readInstances(directory), [])
   assert.deepEqual(readInstances(join(directory, 'nowhere')), [])
+})
+
+test('only processes of this machine are believed to be there, and a port is of who has it now', async (t) => {
+  const directory = makeDirectory(t)
+  const write = (target: string, service = 'payment', pid = '1') =>
+    writeFileSync(
+      join(directory, `${service.replace('/', '-')}-${pid}-${readdirSync(directory).length}.json`),
+      JSON.stringify([{ targets: [target], labels: { service, pid } }]),
+    )
+  write('10.0.0.5:9100')
+  write('example.com:80')
+  write('127.0.0.1:99999')
+  write('127.0.0.1:80@example.com:80')
+  write('127.0.0.1:1', '../x')
+  write('127.0.0.1:1', 'payment', '-1')
+  mkdirSync(join(directory, 'folder.json'))
+  assert.deepEqual(readInstances(directory), [])
+  // Its process id is another's today, which is alive.
+  leaveBehind(directory, 'mail', process.ppid, 9470)
+  registerInstance(directory, 'fraud', 9470)
+  assert.deepEqual(
+    readInstances(directory).map(({ service }) => service),
+    ['fraud'],
+  )
 })

@@ -2,7 +2,7 @@
  * The real Prometheus for a test: found on the PATH, or the Debian package unpacked into a cache below node_modules, which
  * installs nothing and needs no rights. Debian's apt serves Debian and Ubuntu; elsewhere it has to be installed.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,9 +15,12 @@ import { until } from './harness.ts'
 
 export const DEPLOY = fileURLToPath(new URL('../deploy', import.meta.url))
 export const NO_PROMETHEUS =
-  'no prometheus and promtool on the PATH, and none to be had by apt-get: install them (apt-get install prometheus, brew install prometheus)'
+  'no prometheus and promtool on the PATH, and none to be had by apt-get, which is asked once a day: install them (apt-get install prometheus, brew install prometheus)'
 const CACHE = fileURLToPath(new URL('../node_modules/.cache/prometheus', import.meta.url))
-const DOWNLOAD_TIMEOUT_MS = 60_000
+/** Its age says when the package was last asked for in vain. */
+const IN_VAIN = `${CACHE}-not-found`
+const ASK_AGAIN_AFTER_MS = 24 * 3_600_000
+const DOWNLOAD_TIMEOUT_MS = 20_000
 const STOP_TIMEOUT_MS = 10_000
 /** Of scraping and of the rules, for a test that waits for both. */
 const INTERVAL = '1s'
@@ -35,7 +38,7 @@ export async function findPrometheus(): Promise<Programs | undefined> {
   })
   if (await works(programs(''))) return programs('')
   const cached = programs(join(CACHE, 'usr/bin'))
-  if (!existsSync(cached.promtool)) await unpackPackage()
+  if (!existsSync(cached.promtool) && !wasInVain()) await unpackPackage()
   return (await works(cached)) ? cached : undefined
 }
 
@@ -50,12 +53,18 @@ function tried(program: string, args: string[], directory?: string): Promise<Fin
   return run(program, args, options).catch(() => undefined)
 }
 
-/** Leaves nothing behind when it cannot be had. */
+function wasInVain(): boolean {
+  const asked = statSync(IN_VAIN, { throwIfNoEntry: false })
+  return asked !== undefined && Date.now() - asked.mtimeMs < ASK_AGAIN_AFTER_MS
+}
+
+/** Leaves a note behind when it cannot be had, so that the next runs do not wait for that again. */
 async function unpackPackage(): Promise<void> {
   await mkdir(join(CACHE, '..'), { recursive: true })
   const directory = await mkdtemp(`${CACHE}-`)
   try {
     if (await downloadPackage(directory)) await rename(join(directory, 'files'), CACHE)
+    else await writeFile(IN_VAIN, '')
   } finally {
     await rm(directory, { recursive: true, force: true })
   }

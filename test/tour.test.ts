@@ -121,16 +121,11 @@ function narrate({
   return written
 }
 
-it('two steps of the tour show what they say on a real pipeline, and leave nothing behind', async (t) => {
-  const { result, narration } = await takeTour(t, ['--step', 'fan-out', '--step', 'duplicate'])
+it('a step of the tour shows what it says on a real pipeline, and leaves nothing behind', async (t) => {
+  const { result, narration } = await takeTour(t, ['--step', 'duplicate'])
   assert.deepEqual(
     result.steps.map(({ name, facts }) => [name, facts]),
-    [
-      ['fan-out', { groups: 6, records: 1 }],
-      ['duplicate', { refusals: 2, charges: 1 }],
-    ],
+    [['duplicate', { refusals: 2, charges: 1 }]],
   )
-  assert.match(narration, /orders\.validated\/\d\/0 +key ord-\w+-1 +source orders\.raw\/\d\/0/)
-  assert.match(narration, /inventory +\d+ +InventoryUpdated at inventory\.events\/\d\/0/)
   assert.match(narration, /duplicate: order ord-\w+-1\s+was\s+placed before/)
 })

@@ -11,6 +11,7 @@
  */
 import { ConfigurationError } from '../lib/errors.ts'
 import { runMain } from '../lib/service.ts'
+import { wantsColor } from '../lib/terminal.ts'
 import { takeTour } from '../lib/tour.ts'
 import { Narrator } from '../lib/tourNarrator.ts'
 import { TOUR_STEPS } from '../lib/tourSteps.ts'
@@ -48,7 +49,7 @@ await runMain(
     const narrator = new Narrator({
       screen,
       keys: isWatched ? process.stdin : undefined,
-      color: screen.isTTY === true && !process.env.NO_COLOR,
+      color: wantsColor(screen),
       signal,
     })
     const result = await takeTour(steps, { config, log, signal, narrator })
