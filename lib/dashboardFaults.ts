@@ -97,6 +97,7 @@ class ServiceChanges {
   /** That were there at the last look: service by name. */
   #present = new Map<string, string>()
   readonly #working = new Set<string>()
+  #silent = new Set<string>()
   /** How many have gone and have had no successor yet, by service. */
   readonly #missing = new Map<string, number>()
   readonly #paused = new Switches(['paused', 'it was told to pause'], ['resumed', 'it goes on'])
@@ -109,6 +110,7 @@ class ServiceChanges {
     return [
       ...this.#compareGone(instances),
       ...this.#compareBack(instances),
+      ...this.#compareSilent(instances),
       ...this.#paused.compare(instances, (seen) => stateOfOne(seen) === 'paused'),
       ...this.#open.compare(instances, ({ figures }) => figures?.breaker === 'open'),
     ]
@@ -139,6 +141,22 @@ class ServiceChanges {
       if (missing === 0) continue
       this.#missing.set(service, missing - 1)
       yield { kind: 'instance-back', service, text: `${name} works in its place` }
+    }
+  }
+
+  /** One that is gone is not silent any more, and that it is gone is told elsewhere. */
+  *#compareSilent(instances: readonly SeenInstance[]): Iterable<Tell> {
+    const before = this.#silent
+    this.#silent = new Set(instances.filter(({ state }) => state === 'silent').map(nameOf))
+    for (const seen of instances) {
+      const name = nameOf(seen)
+      const { service } = seen.instance
+      if (this.#silent.has(name) && !before.has(name)) {
+        yield { kind: 'instance-silent', service, text: `${name} is there and does not answer` }
+      }
+      if (before.has(name) && seen.state === 'alive') {
+        yield { kind: 'instance-answers', service, text: `${name} answers again` }
+      }
     }
   }
 }

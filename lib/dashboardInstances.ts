@@ -121,7 +121,10 @@ function markGone(seen: SeenInstance): void {
 
 function markSilent(seen: SeenInstance): void {
   seen.silentLooks++
-  if (seen.silentLooks >= SILENT_LOOKS && seen.state === 'alive') seen.state = 'silent'
+  if (seen.silentLooks < SILENT_LOOKS || seen.state !== 'alive') return
+  seen.state = 'silent'
+  // What it did last is no rate of now.
+  seen.samples.length = 0
 }
 
 /** What can be read of a health report; what is missing counts as zero or is undefined. */
@@ -212,13 +215,14 @@ function isBreakerOpen(present: readonly SeenInstance[]): boolean {
 /** One that works is enough; @returns undefined when there is none at all */
 function stateOf(present: readonly SeenInstance[]): StageState | undefined {
   const states = new Set(present.map(stateOfOne))
-  return (['running', 'paused', 'starting', 'waiting'] as const).find((state) => states.has(state))
+  return (['running', 'paused', 'starting', 'waiting', 'silent'] as const).find((state) => states.has(state))
 }
 
 /** @returns what one process does at present; 'running' also for one that says no more than that it is there */
 export function stateOfOne({ state, figures }: SeenInstance): StageState {
   if (state === 'gone') return 'gone'
-  if (state === 'silent' || !figures) return 'waiting'
+  if (state === 'silent') return 'silent'
+  if (!figures) return 'waiting'
   if (figures.isPaused) return 'paused'
   if (figures.state === undefined || figures.state === 'running') return 'running'
   return figures.state === 'starting' ? 'starting' : 'waiting'

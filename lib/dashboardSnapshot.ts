@@ -22,8 +22,8 @@ export interface DashboardHistory {
   points: DashboardPoint[]
 }
 
-/** gone: it ran and does not any more; absent: none has been seen. */
-export type StageState = 'running' | 'starting' | 'waiting' | 'paused' | 'gone' | 'absent'
+/** silent: it runs and does not answer; gone: it ran and does not any more; absent: none has been seen. */
+export type StageState = 'running' | 'starting' | 'waiting' | 'paused' | 'silent' | 'gone' | 'absent'
 
 /** One box of the picture: a consumer group, or a process that feeds one (producer, api) or serves one (gateway). */
 export interface DashboardStage {
@@ -77,6 +77,8 @@ export interface DashboardFault {
   kind:
     | 'instance-gone'
     | 'instance-back'
+    | 'instance-silent'
+    | 'instance-answers'
     | 'rebalance'
     | 'circuit-open'
     | 'circuit-closed'
@@ -102,7 +104,7 @@ export interface DashboardSnapshot extends DashboardPoint {
     confirmed: number
     cancelled: { orders: number; reasons: Record<string, number> }
     rejected: { orders: number; reasons: Record<string, number> }
-    /** In the dead-letter topics, by group, by Kafka's own books; those that were redriven included. */
+    /** In the dead-letter topics, by group, by reading them; those that were redriven included. */
     deadLettered: Record<string, number>
   }
   topProducts: ProductRow[]

@@ -17,6 +17,7 @@ import {
   SOURCE_HEADER,
 } from './record.ts'
 import { type GroupName, groupsOf, orderTopics, type Topic, type TopicTable } from './topics.ts'
+import { traceIdOf, traceparentOf } from './tracing.ts'
 
 /** Times in milliseconds since 1970; positions are `topic/partition/offset`. */
 export interface WayStep {
@@ -210,7 +211,8 @@ function toSteps(records: readonly PlacedRecord[], options: WayOptions): WayStep
 function baseOf(record: PlacedRecord, topicPrefix: string, isSealed: boolean): Omit<WayStep, 'by' | 'label'> {
   const { topic, partition, offset, timestampMs, headers, value } = record
   const inboxPosition = headerText(headers, HOP_HEADER)
-  const traceId = traceIdOf(headerText(headers, 'traceparent'))
+  const traceparent = traceparentOf(headers)
+  const traceId = traceparent === undefined ? undefined : traceIdOf(traceparent)
   return {
     kind: 'event',
     topic: topic.startsWith(topicPrefix) ? topic.slice(topicPrefix.length) : topic,
@@ -353,12 +355,6 @@ function textOf({ value }: PlacedRecord, isSealed: boolean): { text?: string } {
       .toString('utf8')
       .slice(0, MAX_TEXT_LENGTH),
   }
-}
-
-/** Of the header of W3C Trace Context: version, trace, parent, flags. */
-function traceIdOf(traceparent: string | undefined): string | undefined {
-  const traceId = /^[\da-f]{2}-([\da-f]{32})-[\da-f]{16}-[\da-f]{2}/.exec(traceparent ?? '')?.[1]
-  return traceId !== undefined && /[1-9a-f]/.test(traceId) ? traceId : undefined
 }
 
 function positionOf({ topic, partition, offset }: PlacedRecord): string {

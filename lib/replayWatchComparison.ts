@@ -14,7 +14,7 @@ export interface LiveTable {
 
 /**
  * - equal: to the byte
- * - open: differs, and still takes orders
+ * - open: the live table has counted orders that came after the replay
  * - not-held: differs, and the live table does not hold all of it
  * - behind: differs, and the live table has records to come
  * - differs: and should not
@@ -59,13 +59,15 @@ export function compareTables(tables: TablesToCompare): TableComparison {
     const text = `This instance shows ${shown} of ${of ?? '?'} partitions, and the replay has all of them: they cannot be compared.`
     return { agreement: 'not-comparable', text, rows: [] }
   }
-  const replayed = new Map(tables.replayed.map((row) => [row.minute, JSON.stringify(row)]))
-  const live = new Map(tables.liveRows.map((row) => [row.minute, JSON.stringify(row)]))
+  const replayed = new Map(tables.replayed.map((row) => [row.minute, row]))
+  const live = new Map(tables.liveRows.map((row) => [row.minute, row]))
   const heldFromMs = findHeldFrom(tables)
   const minutes = [...new Set([...replayed.keys(), ...live.keys()])].sort()
   const rows = minutes.map((minute): ComparedRow => {
-    if (replayed.get(minute) === live.get(minute)) return { minute, result: 'equal' }
-    return { minute, ...explain(Date.parse(minute), heldFromMs, tables) }
+    const [before, now] = [replayed.get(minute), live.get(minute)]
+    if (JSON.stringify(before) === JSON.stringify(now)) return { minute, result: 'equal' }
+    const hasGrown = (now?.orders ?? 0) > (before?.orders ?? 0)
+    return { minute, ...explain(Date.parse(minute), { heldFromMs, hasGrown }, tables) }
   })
   const agreement = rows.some(({ result }) => result === 'differs' || result === 'behind')
     ? 'differ'
@@ -94,13 +96,13 @@ function findHeldFrom({ live, replayedSinceMs }: TablesToCompare): number {
 
 function explain(
   minuteMs: number,
-  heldFromMs: number,
+  { heldFromMs, hasGrown }: { heldFromMs: number; hasGrown: boolean },
   { watermarkMs, graceMs, live }: TablesToCompare,
 ): { result: RowResult; why: string } {
   if (minuteMs < heldFromMs) {
     return { result: 'not-held', why: 'the live table began later and does not hold all of it' }
   }
-  if (minuteMs + MINUTE_MS + graceMs > watermarkMs) {
+  if (hasGrown && minuteMs + MINUTE_MS + graceMs > watermarkMs) {
     return {
       result: 'open',
       why: `still takes orders, until those of each partition are ${graceMs / 1_000} s past its end`,

@@ -2,10 +2,12 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { sleep } from './async.ts'
 import { RefusedError } from './dashboardErrors.ts'
-import { ConfigurationError } from './errors.ts'
+import { toEvent } from './dashboardStream.ts'
+import { ConfigurationError, describe } from './errors.ts'
 import { parseInstant } from './instant.ts'
 import { MAX_AHEAD_MS, MINUTE_MS } from './minuteTable.ts'
 import { sumMinutes } from './orderStatistics.ts'
+import { Problem } from './problem.ts'
 import { type MinuteRange, type ReplayContext, ReplayWatch, toMinutes } from './replayWatch.ts'
 
 export type { ReplayContext } from './replayWatch.ts'
@@ -43,7 +45,9 @@ export function addReplayRoutes(server: FastifyInstance, context: ReplayContext)
   server.get<{ Params: { id: string } }>('/replays/:id/events', (request, reply) => {
     const replay = replays.find(request.params.id)
     replays.requireRoom()
-    void replays.tell(replay, reply)
+    replays
+      .tell(replay, reply)
+      .catch((error) => context.log.error({ error }, `a replay cannot be told: ${describe(error)}`))
   })
 }
 
@@ -111,7 +115,7 @@ class Replays {
 
   /** @throws RefusedError */
   requireRoom(): void {
-    if (this.#watchers >= MAX_WATCHERS) throw new RefusedError(503, 'too many watch already: close some')
+    if (this.#watchers >= MAX_WATCHERS) throw new Problem('unavailable', 'too many watch already: close some')
   }
 
   /** Until it has ended, or whoever watches has gone. The replay goes on without them. */
@@ -148,8 +152,4 @@ class Replays {
     for (const replay of all) replay.cancel()
     await Promise.all(all.map(({ ended }) => ended))
   }
-}
-
-function toEvent(name: string, data: object): string {
-  return `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`
 }

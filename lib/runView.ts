@@ -17,6 +17,7 @@ const LAG_WIDTH = 7
 const GAP = '   '
 const ALARMS: Readonly<Partial<Record<RunStage['state'], 'red' | 'yellow'>>> = {
   gone: 'red',
+  silent: 'red',
   waiting: 'yellow',
   paused: 'yellow',
 }

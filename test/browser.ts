@@ -8,15 +8,32 @@ import { type Browser, type BrowserContextOptions, type Page, chromium as playwr
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
-/** CHROME_PATH, or the Chromium among the packages, which is for Linux on x64. @returns undefined where there is none */
+/** A page on a machine with much to do takes its time. */
+const PAGE_TIMEOUT_MS = 120_000
+
+/**
+ * CHROME_PATH, or the Chromium among the packages, which is for Linux on x64.
+ *
+ * @returns undefined where none can be had: the test is skipped then, with why
+ */
 export async function openBrowser(t: TestContext): Promise<Browser | undefined> {
   const isPackaged = process.platform === 'linux' && process.arch === 'x64'
   const executablePath = process.env.CHROME_PATH ?? (isPackaged ? await chromium.executablePath() : '')
-  if (!existsSync(executablePath)) return undefined
-  // The packaged arguments take the walls down that some tests are about.
-  const browser = await playwright.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] })
-  t.after(() => browser.close())
-  return browser
+  if (!existsSync(executablePath)) {
+    t.skip('no Chromium for this platform: set CHROME_PATH')
+    return undefined
+  }
+  try {
+    // The packaged arguments take the walls down that some tests are about.
+    const browser = await playwright.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] })
+    t.after(() => browser.close())
+    return browser
+  } catch (error) {
+    const [missing] = /error while loading shared libraries: [^:\s]+/.exec(String(error)) ?? []
+    if (missing === undefined) throw error
+    t.skip(`Chromium: ${missing}: apt-get install libnss3, or set CHROME_PATH`)
+    return undefined
+  }
 }
 
 export interface WatchedPage {
@@ -35,6 +52,7 @@ export async function openPage(
 ): Promise<WatchedPage> {
   const context = await browser.newContext({ locale: 'en-GB', reducedMotion: 'reduce', ...options })
   t.after(() => context.close())
+  context.setDefaultTimeout(PAGE_TIMEOUT_MS)
   const page = await context.newPage()
   const watched: WatchedPage = { page, complaints: [], hosts: new Set() }
   context.on('request', (request) => watched.hosts.add(new URL(request.url()).host))

@@ -1,7 +1,6 @@
 // The server side of the dashboard: what it tells the page, and whom it lets do what.
 
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type OutgoingHttpHeaders, request, type ServerResponse } from 'node:http'
@@ -9,16 +8,13 @@ import { type AddressInfo, connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
-import { promisify } from 'node:util'
-import { kafkaClasspath } from '../infra/kafka.ts'
-import { findJava } from '../infra/kafkaJars.ts'
-import { ensureTopics, parseConfig } from '../kafkaConfig.ts'
+import { parseConfig } from '../kafkaConfig.ts'
 import { FaultLog, type FaultLook } from '../lib/dashboardFaults.ts'
 import { addSample, rateOf, readFigures, type SeenInstance, toStage } from '../lib/dashboardInstances.ts'
 import { RecentOrders } from '../lib/dashboardRecentOrders.ts'
 import { Recurring } from '../lib/dashboardRecurring.ts'
 import { type DashboardServerOptions, startDashboardServer } from '../lib/dashboardServer.ts'
-import type { DashboardGroup, DashboardHistory, DashboardSnapshot } from '../lib/dashboardSnapshot.ts'
+import type { DashboardGroup } from '../lib/dashboardSnapshot.ts'
 import { DashboardState } from '../lib/dashboardState.ts'
 import { EventStream, toEvent } from '../lib/dashboardStream.ts'
 import { openDatabase } from '../lib/database.ts'
@@ -26,7 +22,7 @@ import type { OrderValidated } from '../lib/events.ts'
 import { startHealthServer } from '../lib/health.ts'
 import { registerInstance } from '../lib/instances.ts'
 import { createLogger } from '../lib/log.ts'
-import { type RunningScript, readTally, runScript, testEnvironment, until } from './harness.ts'
+import { until } from './harness.ts'
 
 const log = createLogger('test', { level: 'silent', format: 'json', color: false })
 const TOKEN = '0123456789abcdef'
@@ -93,6 +89,9 @@ describe('a stage', () => {
       toStage('validator', [instance(1, { state: 'running', isPaused: true })], true, 0).state,
       'paused',
     )
+    const frozen: SeenInstance = { ...fast, state: 'silent' }
+    assert.equal(toStage('validator', [frozen, gone], true, 0).state, 'silent')
+    assert.equal(toStage('validator', [frozen, slow], true, 0).state, 'waiting')
   })
 })
 
@@ -133,6 +132,17 @@ describe('the log of faults', () => {
       'instance-back validator: validator (process 3) works in its place',
       'instance-gone validator: validator (process 3) has ended',
       'instance-back validator: validator (process 1) works in its place',
+    ])
+  })
+
+  it('tells of a process that is frozen, and that it answers again or is killed', () => {
+    const frozen = { instances: [{ ...instance(1), state: 'silent' as const }, payment] }
+    const killed = { instances: [{ ...instance(1), state: 'gone' as const }, payment] }
+    assert.deepEqual(tell({}, frozen, frozen, {}, frozen, killed), [
+      'instance-silent validator: validator (process 1) is there and does not answer',
+      'instance-answers validator: validator (process 1) answers again',
+      'instance-silent validator: validator (process 1) is there and does not answer',
+      'instance-gone validator: validator (process 1) is gone, it did not take its leave',
     ])
   })
 
@@ -448,50 +458,7 @@ describe('the server of the dashboard', () => {
   })
 })
 
-/** What a page would know: the history, and the latest snapshot. */
-async function look(t: TestContext, url: string) {
-  const seen: { history?: DashboardHistory; snapshot?: DashboardSnapshot } = {}
-  const { body, headers } = await fetch(`${url}/events`)
-  const reading = (async () => {
-    let rest = ''
-    for await (const chunk of body!.pipeThrough(new TextDecoderStream())) {
-      const events = (rest + chunk).split('\n\n')
-      rest = events.pop()!
-      for (const event of events) {
-        const [, name, data] = /^event: (\w+)\ndata: (.*)$/.exec(event) ?? []
-        if (name) Object.assign(seen, { [name]: JSON.parse(data!) })
-      }
-    }
-  })()
-  // The test ends it.
-  reading.catch(() => undefined)
-  t.after(() => reading)
-  return { seen, headers }
-}
-
-/** What `kafka-consumer-groups.sh --describe` says, by topic and partition. */
-async function askKafkasTool(
-  broker: string,
-  group: string,
-): Promise<Map<string, { committed: number; end: number }>> {
-  const [classpath, java] = await Promise.all([kafkaClasspath(), findJava()])
-  const { stdout } = await promisify(execFile)(java.command, [
-    ...['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-cp', classpath],
-    ...['org.apache.kafka.tools.consumer.group.ConsumerGroupCommand'],
-    ...['--bootstrap-server', broker, '--describe', '--group', group],
-  ])
-  const rows = stdout.split('\n').map((line) => line.trim().split(/\s+/))
-  return new Map(
-    rows
-      .filter(([name]) => name === group)
-      .map(([, topic, partition, committed, end]) => [
-        `${topic}/${partition}`,
-        { committed: Number(committed), end: Number(end) },
-      ]),
-  )
-}
-
-describe('the dashboard of a pipeline', () => {
+describe('what the page is told', () => {
   it('goes on without Kafka and PostgreSQL, and says that they are away', async (t) => {
     const config = parseConfig({
       KAFKA_BROKERS: '127.0.0.1:1',
@@ -519,90 +486,5 @@ describe('the dashboard of a pipeline', () => {
     ])
     assert.deepEqual([groups, orders], [[], 0])
     assert.equal(stages.find(({ name }) => name === 'validator')!.lag, undefined)
-  })
-
-  it('shows its figures, its lag as Kafka tells it, and what is done to it', async (t) => {
-    const env = await testEnvironment(t, { DEMO_CONTROLS: 'on', DEMO_TOKEN: TOKEN, BAD_ORDER_RATIO: '0.2' })
-    const config = parseConfig(env)
-    await ensureTopics(config, () => undefined)
-    const validator = runScript(t, 'validator', env)
-    const analytics = runScript(t, 'analytics', env)
-    const place = async (orders: number) => {
-      const producer = runScript(t, 'producer', env, ['--orders', String(orders), '--max', '--seed', '7'])
-      await until(`${orders} orders are placed`, () => producer.child.exitCode === 0)
-    }
-    const urlOf = ({ lines }: RunningScript) =>
-      lines.map((line) => /dashboard at (http:\S+)/.exec(line)?.[1]).find(Boolean)
-    await until('the dashboard is there', () => urlOf(analytics) !== undefined)
-    const url = urlOf(analytics)!
-    const { seen, headers } = await look(t, url)
-    const stage = (name: string) => seen.snapshot?.stages.find((each) => each.name === name)
-    const group = (name: string) => seen.snapshot?.groups.find((each) => each.group === name)
-    const faults = () => seen.snapshot?.faults.map(({ kind, service }) => `${kind} ${service}`) ?? []
-    assert.match(headers.get('content-security-policy')!, /^default-src 'none'/)
-
-    // What is counted is what there is.
-    await place(400)
-    const isDrained = () => group('validator')?.lag === 0 && group('analytics')?.lag === 0
-    await until('all is validated and counted', () => {
-      const { orders = 0, ends } = seen.snapshot ?? {}
-      return isDrained() && orders + ends!.rejected.orders + (ends!.deadLettered.validator ?? 0) === 400
-    })
-    const { figures } = await readTally(config)
-    const { orders, ends, bookedMinor, partitions, recentOrders, ...rest } = seen.snapshot!
-    assert.equal(orders, figures.validated)
-    assert.equal(ends.rejected.orders, figures.rejected)
-    assert.equal(ends.deadLettered.validator, figures.deadLettered)
-    assert.ok(figures.deadLettered > 0 && figures.rejected > 0, JSON.stringify(figures))
-    assert.ok(bookedMinor.EUR! > 0, JSON.stringify(bookedMinor))
-    assert.deepEqual(partitions, { shown: 3, of: 3 })
-    assert.equal(recentOrders.length, 50)
-    assert.match(recentOrders[0]!.orderId, /^ord-/)
-    assert.equal(rest.topProducts.length, 10)
-    assert.equal(rest.minutes.at(-1)!.orders > 0, true)
-    assert.equal(rest.controls, true)
-    assert.equal(seen.history!.serverId, rest.serverId)
-    assert.equal(stage('validator')!.state, 'running')
-    assert.equal(stage('validator')!.deadLetters, figures.deadLettered)
-    assert.equal(stage('mail')!.state, 'absent')
-    assert.deepEqual(
-      group('validator')!.members.map(({ partitions }) => partitions),
-      [[0, 1, 2]],
-    )
-
-    // Paused by the page, it leaves what comes: as many as Kafka's own tool says.
-    const control = (name: string) =>
-      fetch(`${url}/controls/validator/${name}`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${TOKEN}`, origin: url },
-        body: '{}',
-      })
-    assert.equal((await control('pause')).status, 200)
-    await until('it is shown as paused', () => stage('validator')!.state === 'paused')
-    await place(60)
-    await until('the lag is shown', () => group('validator')!.lag === 60)
-    const said = await askKafkasTool(config.kafka.brokers[0]!, `${config.topicPrefix}validator`)
-    const shown = group('validator')!.partitions.filter(({ topic }) => topic === 'orders.raw')
-    assert.equal(shown.length, 3)
-    for (const { topic, partition, committed, end, lag } of shown) {
-      assert.deepEqual({ committed, end }, said.get(`${config.topicPrefix}${topic}/${partition}`))
-      assert.equal(lag, end - committed)
-    }
-    assert.equal(stage('validator')!.lag, 60)
-
-    // Killed, it is missed, and so is what it did; a successor is noticed.
-    assert.equal((await control('kill')).status, 200)
-    await until('it is shown as gone', () => stage('validator')!.state === 'gone', 15_000)
-    assert.ok(faults().includes('instance-gone validator'), faults().join())
-    assert.equal(validator.child.signalCode, 'SIGKILL')
-    runScript(t, 'validator', env)
-    await until('it is shown as back', () => faults().includes('instance-back validator'))
-    await until('what waited is done', () => isDrained() && stage('validator')!.state === 'running')
-    assert.equal(stage('validator')!.instances, 1)
-    await until('it is told what happened', () => {
-      const told = new Set(faults())
-      return ['paused', 'resumed', 'rebalance'].every((kind) => told.has(`${kind} validator`))
-    })
-    assert.ok(!analytics.lines.join().includes(TOKEN), 'the log gives the token away')
   })
 })

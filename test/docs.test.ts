@@ -275,10 +275,10 @@ describe('the docs', () => {
     const listed = rows.map(([row, first, last, who]) => {
       return [who, Number(first), last && Number(last), /`(?:[A-Z]+_)+PORT`/.exec(row)?.[0].slice(1, -1)]
     })
-    const { gateway, healthPort, kafka, databaseUrl, metadataLog } = parseConfig({})
-    const portsTried = Number(/PORTS_TRIED = (\d+)/.exec(read('lib/health.ts'))?.[1])
+    const { gateway, api, dashboardPort, healthPort, kafka, databaseUrl, metadataLog } = parseConfig({})
+    const portsTried = (file: string) => Number(/PORTS_TRIED = (\d+)/.exec(read(file))?.[1])
     const published = (setting: string) =>
-      Number(new RegExp(`\\$\\{${setting}:-(\\d+)\\}:`).exec(read('docker-compose.yml'))?.[1])
+      Number(new RegExp(`\\$\\{${setting}:-(\\d+)\\}`).exec(read('docker-compose.yml'))?.[1])
     const kafkaPort = Number(kafka.brokers[0]?.split(':')[1])
     const postgresPort = Number(new URL(databaseUrl).port)
     const cassandraPort = Number(metadataLog.cassandra.contactPoints[0]?.split(':')[1])
@@ -287,8 +287,14 @@ describe('the docs', () => {
       ['PostgreSQL', postgresPort, undefined, 'POSTGRES_PORT'],
       ['Cassandra', cassandraPort, undefined, 'CASSANDRA_PORT'],
       ['payment', gateway.port, undefined, 'GATEWAY_PORT'],
-      ['health', healthPort, healthPort + portsTried, 'HEALTH_PORT'],
+      ['API', api.port, undefined, 'API_PORT'],
+      ['dashboard', dashboardPort, dashboardPort + portsTried('lib/dashboardServer.ts'), 'DASHBOARD_PORT'],
+      ['health', healthPort, healthPort + portsTried('lib/health.ts'), 'HEALTH_PORT'],
       ['Kafka', published('KAFKA_UI_PORT'), undefined, 'KAFKA_UI_PORT'],
+      ['Prometheus', published('PROMETHEUS_PORT'), undefined, 'PROMETHEUS_PORT'],
+      ['Grafana', published('GRAFANA_PORT'), undefined, 'GRAFANA_PORT'],
+      ['Jaeger', published('JAEGER_OTLP_PORT'), undefined, 'JAEGER_OTLP_PORT'],
+      ['Jaeger', published('JAEGER_UI_PORT'), undefined, 'JAEGER_UI_PORT'],
     ])
     assert.equal(published('KAFKA_PORT'), kafkaPort)
     assert.equal(published('POSTGRES_PORT'), postgresPort)

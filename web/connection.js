@@ -14,7 +14,8 @@ const SILENCE_MS = 8_000
  * @typedef {object} Listener
  * @property {(history: DashboardHistory) => void} onHistory first after each connection
  * @property {(snapshot: DashboardSnapshot) => void} onSnapshot
- * @property {(lostAtMs: number | undefined) => void} onState since when there is no connection; undefined: there is one
+ * @property {(lostAtMs: number | undefined, failures: number) => void} onState since when there is no connection, and how
+ *   often one was tried for in vain; undefined: there is one
  */
 
 /** @param {string} url @param {Listener} listener */
@@ -34,12 +35,12 @@ export function keepConnected(url, { onHistory, onSnapshot, onState }) {
       (/** @type {MessageEvent<string>} */ { data }) => {
         clearTimeout(silence)
         silence = setTimeout(fail, SILENCE_MS)
-        if (lostAtMs !== undefined || failures > 0) onState(undefined)
+        if (lostAtMs !== undefined || failures > 0) onState(undefined, 0)
         failures = 0
         lostAtMs = undefined
         take(JSON.parse(data))
       }
-    source.addEventListener('open', () => onState(undefined), { once: true })
+    source.addEventListener('open', () => onState(undefined, 0), { once: true })
     source.addEventListener('history', taking(onHistory))
     source.addEventListener('snapshot', taking(onSnapshot))
     // The browser would try again by itself, but not after every kind of failure.
@@ -49,9 +50,9 @@ export function keepConnected(url, { onHistory, onSnapshot, onState }) {
       source.close()
       clearTimeout(silence)
       lostAtMs ??= Date.now()
-      onState(lostAtMs)
       setTimeout(connect, Math.min(MAX_WAIT_MS, FIRST_WAIT_MS * 2 ** failures))
       failures++
+      onState(lostAtMs, failures)
     }
   }
 }

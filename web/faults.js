@@ -15,6 +15,8 @@ const SAID_EVERY_MS = 8_000
 const KINDS = {
   'instance-gone': { words: 'gone', shape: 'gone', isGood: false },
   'instance-back': { words: 'back', shape: 'running', isGood: true },
+  'instance-silent': { words: 'silent', shape: 'silent', isGood: false },
+  'instance-answers': { words: 'answers again', shape: 'running', isGood: true },
   rebalance: { words: 'rebalance', shape: 'starting', isGood: true },
   'circuit-open': { words: 'circuit open', shape: 'behind', isGood: false },
   'circuit-closed': { words: 'circuit closed', shape: 'running', isGood: true },

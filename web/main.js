@@ -52,17 +52,25 @@ keepConnected('events', {
 function showCoverage({ partitions }) {
   const { shown, of } = partitions
   const isWhole = of !== undefined && shown >= of
-  setText(section('coverage'), isWhole ? '' : `orders of ${formatCount(shown)} of ${of ?? '?'} partitions`)
+  const said = `shows the orders of ${formatCount(shown)} of ${of ?? '?'} partitions: another analytics has the others`
+  setText(section('coverage'), isWhole ? '' : said)
 }
 
-/** @param {number | undefined} lostAtMs */
-function showConnection(lostAtMs) {
+/** So often in vain is no restart. */
+const MANY_FAILURES = 5
+
+/** @param {number | undefined} lostAtMs @param {number} failures */
+function showConnection(lostAtMs, failures) {
   const box = section('connection')
-  const state = lostAtMs === undefined ? 'connected' : 'reconnecting'
+  const isLasting = failures >= MANY_FAILURES
+  const state = lostAtMs === undefined ? 'connected' : isLasting ? 'lost' : 'reconnecting'
   document.body.classList.toggle('is-stale', lostAtMs !== undefined)
   // Since when does not change with each try.
   if (box.dataset.state === state) return
   setAttribute(box, 'data-state', state)
   if (lostAtMs === undefined) box.replaceChildren(icon('running'), 'live')
-  else box.replaceChildren(icon('behind'), 'reconnecting, since ', timeElement(lostAtMs))
+  else {
+    const advice = isLasting ? '. Does analytics run? If it does, close other tabs of this page.' : ''
+    box.replaceChildren(icon('behind'), 'reconnecting, since ', timeElement(lostAtMs), advice)
+  }
 }

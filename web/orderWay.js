@@ -48,7 +48,7 @@ class OrderWayPanel {
     const placedAt = element(
       'span',
       { class: 'way-when', hidden: '' },
-      element('label', { for: 'order-at' }, 'Placed at about (here)'),
+      element('label', { for: 'order-at' }, 'Placed at about (your time)'),
       element('input', { id: 'order-at', type: 'datetime-local', step: '1' }),
     )
     find(section, '#order-search').append(placedAt)
@@ -199,7 +199,8 @@ function showFacts(facts, { partition, startedAtMs, mail, trace, notes }) {
     element('span', {}, `partition ${partition} of every topic`),
   ]
   if (mail) parts.push(element('span', {}, 'mail written ', timeElement(mail.writtenAtMs)))
-  if (trace?.url) parts.push(element('a', { href: trace.url, rel: 'noreferrer' }, 'its trace'))
+  if (trace?.url)
+    parts.push(element('a', { href: trace.url, target: '_blank', rel: 'noopener noreferrer' }, 'its trace'))
   else if (trace) parts.push(element('span', {}, `trace ${trace.traceId}`))
   for (const note of notes) parts.push(element('span', {}, note))
   // A link that has the focus is not taken away.

@@ -9,7 +9,16 @@
 import { element, find, icon, keepChildren, setAttribute, setIcon, setText, svgElement } from './dom.js'
 import { formatCompact, formatCount, formatDuration, formatRate, formatShare } from './formats.js'
 import { downwards, wayBetween } from './paths.js'
-import { edgesOf, needsAttention, shownState, stagesOf, TIERS, titleOf } from './stages.js'
+import {
+  countedBy,
+  edgesOf,
+  GRAVITY,
+  needsAttention,
+  shownState,
+  stagesOf,
+  TIERS,
+  titleOf,
+} from './stages.js'
 
 /** So many stages are named in the sentence above the picture. */
 const MAX_NAMED = 3
@@ -193,8 +202,8 @@ function createCard(name) {
       'p',
       { class: 'rate' },
       rate,
-      element('span', { class: 'unit', 'aria-hidden': 'true' }, '/s '),
-      element('span', { class: 'visually-hidden' }, ' per second'),
+      element('span', { class: 'unit', 'aria-hidden': 'true' }, ` ${countedBy(name)}/s `),
+      element('span', { class: 'visually-hidden' }, ` ${countedBy(name)} per second`),
       instances,
       instancesInWords,
     ),
@@ -226,7 +235,7 @@ function createCard(name) {
       showFacts(facts, stage)
       const isOpen = stage.breaker === 'open'
       note.hidden = !isOpen
-      setText(note, isOpen ? 'circuit open: it does not ask the gateway' : '')
+      setText(note, isOpen ? 'circuit open: requests to the gateway are held back' : '')
     },
   }
 }
@@ -237,9 +246,11 @@ function showFacts(list, { lag, p50Ms, p99Ms, errorShare, deadLetters }) {
     ...(lag === undefined
       ? []
       : [{ term: 'lag', value: lag < 100_000 ? formatCount(lag) : formatCompact(lag) }]),
+    ...(lag === undefined && deadLetters === 0
+      ? []
+      : [{ term: 'dead-lettered', value: formatShare(errorShare) }]),
     ...(p50Ms === undefined ? [] : [{ term: 'p50', value: formatDuration(p50Ms) }]),
     ...(p99Ms === undefined ? [] : [{ term: 'p99', value: formatDuration(p99Ms) }]),
-    ...(lag === undefined && deadLetters === 0 ? [] : [{ term: 'errors', value: formatShare(errorShare) }]),
   ]
   keepChildren(list, facts, {
     key: ({ term }) => term,
@@ -263,9 +274,7 @@ function sparkPoints(rates) {
 
 /** What is gone comes before what is slow. @param {DashboardStage} stage */
 function gravity(stage) {
-  return (
-    ['behind', 'waiting', 'paused', 'gone'].indexOf(shownState(stage)) + (stage.breaker === 'open' ? 5 : 0)
-  )
+  return GRAVITY.indexOf(shownState(stage)) + (stage.breaker === 'open' ? GRAVITY.length : 0)
 }
 
 /** @param {readonly DashboardStage[]} stages */

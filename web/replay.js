@@ -35,11 +35,13 @@ class ReplayPanel {
   #from = element('input', { id: 'replay-from', type: 'datetime-local', step: '60' })
   #to = element('input', { id: 'replay-to', type: 'datetime-local', step: '60' })
   #start = element('button', { type: 'submit' }, 'Replay')
-  #cancel = element('button', { type: 'button', disabled: '' }, 'Cancel')
+  #presets = PRESETS.map((preset) => this.#createPreset(preset))
+  #cancel = element('button', { type: 'button' }, 'Cancel')
   #table = createTable()
-  #replayId = ''
-  /** @type {EventSource | undefined} */
-  #source
+  /** From asking for a replay until its end: one at a time. */
+  #isUnderWay = false
+  /** Of the replay under way, once it is known. @type {string | undefined} */
+  #replayId
   #lost = 0
   #isPrepared = false
 
@@ -48,7 +50,7 @@ class ReplayPanel {
     const form = element(
       'form',
       { class: 'replay-form' },
-      element('span', { class: 'row' }, ...PRESETS.map((preset) => this.#createPreset(preset))),
+      element('span', { class: 'row' }, ...this.#presets),
       element(
         'span',
         { class: 'row' },
@@ -63,6 +65,7 @@ class ReplayPanel {
       void this.#begin({ from: toIso(this.#from), to: toIso(this.#to) })
     })
     this.#cancel.addEventListener('click', () => void this.#end())
+    this.#showButtons()
     this.#progress.hidden = true
     this.#table.hidden = true
     section.append(
@@ -90,6 +93,7 @@ class ReplayPanel {
   #createPreset({ title, minutes }) {
     const button = element('button', { type: 'button' }, title)
     button.addEventListener('click', () => {
+      if (this.#isUnderWay) return
       if (minutes === undefined) {
         this.#from.value = ''
         this.#to.value = ''
@@ -108,8 +112,9 @@ class ReplayPanel {
 
   /** @param {{ from: string | undefined, to: string | undefined }} range */
   async #begin(range) {
-    this.#source?.close()
-    this.#allow(false)
+    if (this.#isUnderWay) return
+    this.#isUnderWay = true
+    this.#showButtons()
     this.#say('Starting …')
     try {
       const answer = await fetch('replays', {
@@ -119,8 +124,7 @@ class ReplayPanel {
       })
       const said = await answer.json()
       if (!answer.ok) return this.#stop(said.detail ?? answer.statusText)
-      this.#replayId = said.id
-      this.#watch()
+      this.#watch(said.id)
     } catch (error) {
       this.#stop(
         `The dashboard's server cannot be reached: ${error instanceof Error ? error.message : error}`,
@@ -129,14 +133,19 @@ class ReplayPanel {
   }
 
   async #end() {
-    setAttribute(this.#cancel, 'disabled', '')
+    const id = this.#replayId
+    if (id === undefined) return
+    this.#replayId = undefined
+    this.#showButtons()
     // Whether it came through, the stream tells.
-    await fetch(`replays/${encodeURIComponent(this.#replayId)}`, { method: 'DELETE' }).catch(() => undefined)
+    await fetch(`replays/${encodeURIComponent(id)}`, { method: 'DELETE' }).catch(() => undefined)
   }
 
-  #watch() {
-    const source = new EventSource(`replays/${encodeURIComponent(this.#replayId)}/events`)
-    this.#source = source
+  /** @param {string} id */
+  #watch(id) {
+    const source = new EventSource(`replays/${encodeURIComponent(id)}/events`)
+    this.#replayId = id
+    this.#showButtons()
     this.#lost = 0
     /** @param {(status: ReplayStatus) => void} take */
     const taking =
@@ -177,15 +186,19 @@ class ReplayPanel {
     this.#say(inWords(status))
   }
 
-  /** @param {boolean} isAllowed */
-  #allow(isAllowed) {
-    this.#start.toggleAttribute('disabled', !isAllowed)
-    this.#cancel.toggleAttribute('disabled', isAllowed)
+  /** A button that does nothing now keeps the focus, which one that is disabled would lose. */
+  #showButtons() {
+    const isOff = (/** @type {Element} */ button, /** @type {boolean} */ is) =>
+      setAttribute(button, 'aria-disabled', String(is))
+    for (const button of [...this.#presets, this.#start]) isOff(button, this.#isUnderWay)
+    isOff(this.#cancel, this.#replayId === undefined)
   }
 
   /** @param {string | undefined} problem */
   #stop(problem) {
-    this.#allow(true)
+    this.#isUnderWay = false
+    this.#replayId = undefined
+    this.#showButtons()
     if (problem === undefined) return
     this.#say(problem)
     this.#status.classList.add('is-error')

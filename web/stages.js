@@ -14,20 +14,20 @@ export const TIERS = {
   check: 'Checked',
   judges: 'Judged, side by side',
   decision: 'Decided',
-  after: 'Told and counted',
+  after: 'Shown, counted, mailed',
   routing: 'Every hop is routed',
 }
 
-/** @type {Record<string, { title: string, tier: Tier }>} in the order in which they stand in their tier */
+/** In the order in which they stand in their tier; `counts` is what their rate is of, where it is not records. @type {Record<string, { title: string, tier: Tier, counts?: string }>} */
 const PLACES = {
-  producer: { title: 'Producer', tier: 'sources' },
-  api: { title: 'API', tier: 'sources' },
+  producer: { title: 'Producer', tier: 'sources', counts: 'orders' },
+  api: { title: 'API', tier: 'sources', counts: 'requests' },
   validator: { title: 'Validator', tier: 'check' },
   pricing: { title: 'Pricing', tier: 'judges' },
   fraud: { title: 'Fraud', tier: 'judges' },
   inventory: { title: 'Inventory', tier: 'judges' },
   payment: { title: 'Payment', tier: 'judges' },
-  gateway: { title: 'Gateway', tier: 'judges' },
+  gateway: { title: 'Gateway', tier: 'judges', counts: 'requests' },
   fulfilment: { title: 'Fulfilment', tier: 'decision' },
   'order-view': { title: 'Order view', tier: 'after' },
   analytics: { title: 'Analytics', tier: 'after' },
@@ -40,6 +40,11 @@ const ORDER = Object.keys(PLACES)
 /** @param {string} name */
 export function titleOf(name) {
   return PLACES[name]?.title ?? name
+}
+
+/** What the rate of a stage is of. @param {string} name */
+export function countedBy(name) {
+  return PLACES[name]?.counts ?? 'records'
 }
 
 /** @param {string} name @returns {Tier} */
@@ -92,7 +97,10 @@ export function shownState({ state, lag = 0, inPerSecond }) {
   return state === 'running' && isBehind ? 'behind' : state
 }
 
+/** States in which somebody should look, the gravest last. @type {readonly ShownState[]} */
+export const GRAVITY = ['behind', 'waiting', 'paused', 'silent', 'gone']
+
 /** Whether somebody should look. @param {DashboardStage} stage */
 export function needsAttention(stage) {
-  return ['gone', 'paused', 'behind', 'waiting'].includes(shownState(stage)) || stage.breaker === 'open'
+  return GRAVITY.includes(shownState(stage)) || stage.breaker === 'open'
 }

@@ -11,14 +11,20 @@ import { titleOf } from './stages.js'
 const MAX_REASONS = 12
 const SHOWN_MINUTES = 12
 
-/** @typedef {{ name: string, count: number, isHead?: boolean }} EndRow */
-/** @typedef {{ name: string, rows: EndRow[] }} EndGroup */
+/** `count` is undefined while it is not known. @typedef {{ name: string, count: number | undefined, isHead?: boolean }} EndRow */
+/** `isOrders`: an end of orders, of all of which each row is a share. @typedef {{ name: string, isOrders: boolean, rows: EndRow[] }} EndGroup */
+
+/** @param {Record<string, number>} deadLettered by group @returns {number | undefined} while they are being counted */
+export function sumDeadLetters(deadLettered) {
+  const counts = Object.values(deadLettered)
+  return counts.length === 0 ? undefined : counts.reduce((sum, letters) => sum + letters, 0)
+}
 
 /** @param {HTMLElement} section @param {DashboardSnapshot} snapshot */
 export function showEnds(section, { ends }) {
   const { confirmed, cancelled, rejected, deadLettered } = ends
-  const dead = Object.values(deadLettered).reduce((sum, letters) => sum + letters, 0)
-  const all = confirmed + cancelled.orders + rejected.orders + dead
+  // A dead letter is no end of its order: redriven, it comes to one of these.
+  const all = confirmed + cancelled.orders + rejected.orders
   const letters = Object.fromEntries(
     Object.entries(deadLettered).map(([group, count]) => [titleOf(group), count]),
   )
@@ -27,12 +33,12 @@ export function showEnds(section, { ends }) {
     endGroup('confirmed', confirmed, {}),
     endGroup('cancelled', cancelled.orders, cancelled.reasons),
     endGroup('rejected', rejected.orders, rejected.reasons),
-    endGroup('dead-lettered', dead, letters),
+    { ...endGroup('dead letters, ever', sumDeadLetters(deadLettered), letters), isOrders: false },
   ]
   keepGroups(find(section, 'table'), groups, all)
 }
 
-/** @param {string} name @param {number} count @param {Record<string, number>} reasons @returns {EndGroup} */
+/** @param {string} name @param {number | undefined} count @param {Record<string, number>} reasons @returns {EndGroup} */
 function endGroup(name, count, reasons) {
   const sorted = Object.entries(reasons)
     .filter(([, orders]) => orders > 0)
@@ -40,7 +46,9 @@ function endGroup(name, count, reasons) {
   const rows = sorted.slice(0, MAX_REASONS).map(([reason, orders]) => ({ name: reason, count: orders }))
   const rest = sorted.slice(MAX_REASONS).reduce((sum, [, orders]) => sum + orders, 0)
   if (rest > 0) rows.push({ name: 'other reasons', count: rest })
-  return { name, rows: [{ name, count, isHead: true }, ...rows] }
+  /** @type {EndRow[]} */
+  const all = [{ name, count, isHead: true }, ...rows]
+  return { name, isOrders: true, rows: all }
 }
 
 /** @param {HTMLElement} table @param {EndGroup[]} groups @param {number} all */
@@ -58,12 +66,15 @@ function keepGroups(table, groups, all) {
           'tr',
           { class: isHead ? 'bar-head' : 'bar-part' },
           element('th', { scope: 'row' }, name),
-          barCell(),
+          group.isOrders ? barCell() : element('td'),
           element('td', { class: 'number' }),
         ),
       update: (row, { count }) => {
-        setShare(row, all === 0 ? 0 : count / all)
-        setText(/** @type {Element} */ (row.lastElementChild), formatCount(count))
+        if (group.isOrders) setShare(row, all === 0 ? 0 : (count ?? 0) / all)
+        setText(
+          /** @type {Element} */ (row.lastElementChild),
+          count === undefined ? 'counting…' : formatCount(count),
+        )
       },
     })
   }

@@ -5,6 +5,7 @@
  */
 import { element, find, keepChildren, setText } from './dom.js'
 import { formatCount, formatMoney, formatMoneys, formatRate, formatShare, formatTime } from './formats.js'
+import { sumDeadLetters } from './tables.js'
 
 /** @typedef {{ name: string, label: string, values: string[], note: string }} Tile */
 /** @typedef {Record<string, number>} Money */
@@ -41,7 +42,7 @@ function tilesOf({ ends, ...figures }) {
   const { confirmed, cancelled, rejected, deadLettered } = ends
   const decided = confirmed + cancelled.orders
   const ended = decided + rejected.orders
-  const dead = Object.values(deadLettered).reduce((sum, letters) => sum + letters, 0)
+  const dead = sumDeadLetters(deadLettered)
   const since = figures.sinceMs === undefined ? '' : ` since ${formatTime(figures.sinceMs)}`
   const share = (/** @type {number} */ orders, /** @type {number} */ of) =>
     formatShare(of === 0 ? 0 : orders / of)
@@ -84,9 +85,9 @@ function tilesOf({ ends, ...figures }) {
     },
     {
       name: 'dead-lettered',
-      label: 'Dead letters',
-      values: [formatCount(dead)],
-      note: dead === 0 ? 'none' : 'see npm run dlq',
+      label: 'Dead letters, ever',
+      values: [dead === undefined ? '–' : formatCount(dead)],
+      note: dead === undefined ? 'counting…' : dead === 0 ? 'none' : 'npm run dlq lists them',
     },
   ]
 }
