@@ -40,7 +40,7 @@ try {
       '--test',
       // Each file has topics and a database of its own; what they share is the machine.
       '--test-concurrency=2',
-      '--test-timeout=240000',
+      '--test-timeout=600000',
       ...files,
     ],
     { KAFKA_BROKERS: `127.0.0.1:${kafkaPort}`, KAFKA_DATA_DIR: dataDir, DATABASE_URL: postgres.url },
