@@ -21,13 +21,13 @@ export const TIERS = {
 /** In the order in which they stand in their tier; `counts` is what their rate is of, where it is not records. @type {Record<string, { title: string, tier: Tier, counts?: string }>} */
 const PLACES = {
   producer: { title: 'Producer', tier: 'sources', counts: 'orders' },
-  api: { title: 'API', tier: 'sources', counts: 'requests' },
+  api: { title: 'API', tier: 'sources', counts: 'calls' },
   validator: { title: 'Validator', tier: 'check' },
   pricing: { title: 'Pricing', tier: 'judges' },
   fraud: { title: 'Fraud', tier: 'judges' },
   inventory: { title: 'Inventory', tier: 'judges' },
   payment: { title: 'Payment', tier: 'judges' },
-  gateway: { title: 'Gateway', tier: 'judges', counts: 'requests' },
+  gateway: { title: 'Gateway', tier: 'judges', counts: 'calls' },
   fulfilment: { title: 'Fulfilment', tier: 'decision' },
   'order-view': { title: 'Order view', tier: 'after' },
   analytics: { title: 'Analytics', tier: 'after' },

@@ -85,9 +85,9 @@ function tilesOf({ ends, ...figures }) {
     },
     {
       name: 'dead-lettered',
-      label: 'Dead letters, ever',
+      label: 'Dead letters',
       values: [dead === undefined ? '–' : formatCount(dead)],
-      note: dead === undefined ? 'counting…' : dead === 0 ? 'none' : 'npm run dlq lists them',
+      note: dead === undefined ? 'counting…' : dead === 0 ? 'none ever' : 'ever; npm run dlq lists them',
     },
   ]
 }
