@@ -77,6 +77,11 @@ async function relay(
   token: string,
 ): Promise<ControlResult | undefined> {
   const { service, pid } = instance
+  // The port of one that was killed may be a stranger's today, who is not to learn the token.
+  const known = await askInstance(instance, { path: '/health', timeoutMs: ANSWER_WITHIN_MS })
+  if (known.kind === 'silent') return { service, pid, ok: false, answer: { error: known.why } }
+  const isIt = known.kind === 'answered' && (known.body as { service?: unknown } | null)?.service === service
+  if (!isIt) return undefined
   const said = await askInstance(instance, { path, post: { body, token }, timeoutMs: ANSWER_WITHIN_MS })
   if (said.kind === 'refused') return undefined
   if (said.kind === 'silent') return { service, pid, ok: false, answer: { error: said.why } }

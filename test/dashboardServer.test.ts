@@ -387,7 +387,8 @@ describe('the server of the dashboard', () => {
     const { url, instancesDir } = await startServer(t, { demo: { controls: true, token: TOKEN } })
     const taken: unknown[] = []
     const controls = { pause: (body: unknown) => taken.push(body) }
-    const health = await startHealthServer(0, log, () => ({ ready: true }), {}, { token: TOKEN, controls })
+    const report = () => ({ service: 'validator', ready: true })
+    const health = await startHealthServer(0, log, report, {}, { token: TOKEN, controls })
     t.after(() => health.close())
     const control = (headers: OutgoingHttpHeaders, path = '/controls/validator/pause', body = '{"a":1}') =>
       ask(url, path, {
@@ -404,6 +405,10 @@ describe('the server of the dashboard', () => {
     const nobody = await control({})
     assert.equal(nobody.status, 404)
     assert.match(nobody.text, /no process of 'validator' runs/)
+    // A stranger at the port of a service that was killed.
+    t.after(registerInstance(instancesDir, 'payment', health.port))
+    assert.equal((await control({}, '/controls/payment/pause')).status, 404)
+    assert.deepEqual(taken, [])
     t.after(registerInstance(instancesDir, 'validator', health.port))
     const done = await control({})
     assert.equal(done.status, 200, done.text)
