@@ -1,14 +1,8 @@
 /** What analytics shows while it runs: a panel for a terminal, a line for a pipe, a line of JSON. */
-import {
-  formatColumns,
-  formatCount,
-  formatMinuteRows,
-  formatMoneys,
-  formatShare,
-  plain,
-} from './analyticsReport.ts'
+import { formatColumns, formatMinuteRows, formatMoneys, formatShare, plain } from './analyticsReport.ts'
 import type { MinuteRow, ProductRow, RollingFigures, Summary } from './orderStatistics.ts'
 import { cutText, flowText, textWidth } from './terminal.ts'
+import { formatCount } from './text.ts'
 
 export interface LiveFigures {
   rolling: RollingFigures

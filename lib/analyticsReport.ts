@@ -2,6 +2,7 @@
 import { formatMoney } from './money.ts'
 import type { CountedOrders, MinuteRow, ProductRow, Summary } from './orderStatistics.ts'
 import { cutText, padText, textWidth, withoutControl } from './terminal.ts'
+import { formatCount } from './text.ts'
 
 const REPORT_MINUTES = 30
 /** In columns of a terminal. */
@@ -92,10 +93,6 @@ function formatProducts(title: string, products: readonly ProductRow[], currency
 export function formatMoneys(amounts: Record<string, number>): string {
   const parts = Object.entries(amounts).map(([currency, amountMinor]) => formatMoney(amountMinor, currency))
   return parts.length === 0 ? '-' : parts.join(' + ')
-}
-
-export function formatCount(count: number, digits = 0): string {
-  return count.toLocaleString('en-GB', { minimumFractionDigits: digits, maximumFractionDigits: digits })
 }
 
 export function formatShare(share: number): string {

@@ -1,7 +1,8 @@
 /** Who may do what over HTTP. */
-import { hash, timingSafeEqual } from 'node:crypto'
+import { timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { Problem } from './problem.ts'
+import { digestOf } from './tokens.ts'
 
 const READING = new Set(['GET', 'HEAD', 'OPTIONS'])
 
@@ -15,10 +16,10 @@ interface Request {
  */
 export function requireTokens(server: FastifyInstance, tokens: readonly string[]): void {
   if (tokens.length === 0) return
-  const wanted = tokens.map(digest)
+  const wanted = tokens.map(digestOf)
   server.addHook('preParsing', async ({ method, headers, is404 }) => {
     if (READING.has(method) || is404) return
-    const given = digest(tokenOf({ headers }))
+    const given = digestOf(tokenOf({ headers }))
     // Every one is compared, and hashes are of one length: how long it takes tells nothing.
     const isKnown = wanted.reduce((found, token) => timingSafeEqual(token, given) || found, false)
     if (!isKnown)
@@ -29,13 +30,9 @@ export function requireTokens(server: FastifyInstance, tokens: readonly string[]
 /** A name for who asks that does not give the token away; one for all who have none. */
 export function callerOf(request: Request): string {
   const token = tokenOf(request)
-  return token === '' ? '' : digest(token).toString('base64url').slice(0, 22)
+  return token === '' ? '' : digestOf(token).toString('base64url').slice(0, 22)
 }
 
 function tokenOf({ headers: { authorization = '' } }: Request): string {
   return /^bearer +(.+)$/i.exec(authorization)?.[1] ?? ''
-}
-
-function digest(token: string): Buffer {
-  return Buffer.from(hash('sha256', token, 'hex'), 'hex')
 }

@@ -79,3 +79,8 @@ function readClaim(memberMetadata: Buffer): number[] {
   const userData = AssignerProtocol.MemberMetadata.decode(memberMetadata)?.userData
   return userData && userData.length > 0 ? (JSON.parse(userData.toString()) as number[]) : []
 }
+
+/** What a member has been given: its partitions, by topic. Nothing while its group is being shared out anew. */
+export function readAssignment(memberAssignment: Buffer): Record<string, number[]> {
+  return AssignerProtocol.MemberAssignment.decode(memberAssignment)?.assignment ?? {}
+}

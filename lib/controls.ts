@@ -1,8 +1,8 @@
 /** What a process can be told to do while it runs, by whoever knows the token: for demonstrations, off by default. */
-import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { describe } from './errors.ts'
 import type { Answer } from './health.ts'
+import { isSameText } from './tokens.ts'
 
 /** By name, what is done. @throws ControlError when the body is none for it */
 export type Controls = Readonly<Record<string, (body: unknown) => unknown>>
@@ -50,12 +50,6 @@ export async function answerControl(
     if (!(error instanceof ControlError)) throw error
     return { status: 400, body: { error: describe(error) } }
   }
-}
-
-/** Takes as long for a wrong text as for the right one. */
-export function isSameText(given: string, wanted: string): boolean {
-  const digest = (text: string) => createHash('sha256').update(text).digest()
-  return timingSafeEqual(digest(given), digest(wanted))
 }
 
 async function readBody(request: IncomingMessage): Promise<unknown> {

@@ -1,5 +1,6 @@
 /** Consumer groups by Kafka's own books: who is in them, what they have committed and what there is. */
-import { AssignerProtocol, type GroupDescription, type Kafka } from 'kafkajs'
+import type { GroupDescription, Kafka } from 'kafkajs'
+import { readAssignment } from './assigner.ts'
 import { type Cluster, type Coordinator, createCluster } from './clusterClient.ts'
 import type { DashboardGroup, DashboardMember, DashboardPartition } from './dashboardSnapshot.ts'
 import { groupsOf, listTopics, type TopicTable } from './topics.ts'
@@ -151,7 +152,7 @@ interface AssignedMember extends DashboardMember {
 /** While a group rebalances, its members have no assignment that could be read. */
 function readMembers(description: GroupDescription | undefined): AssignedMember[] {
   return (description?.members ?? []).map(({ memberId, clientHost, memberAssignment }) => {
-    const assignment = AssignerProtocol.MemberAssignment.decode(memberAssignment)?.assignment ?? {}
+    const assignment = readAssignment(memberAssignment)
     const partitions = [...new Set(Object.values(assignment).flat())].sort((a, b) => a - b)
     return {
       id: memberId,

@@ -1,9 +1,9 @@
 /** What the page can make the pipeline do, for whoever knows the token: passed on to the processes concerned. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { isSameText } from './controls.ts'
 import { askInstance } from './dashboardAsk.ts'
 import { RefusedError } from './dashboardErrors.ts'
 import { type Instance, readInstances } from './instances.ts'
+import { isSameText } from './tokens.ts'
 
 const ANSWER_WITHIN_MS = 2_000
 const MAX_BODY_BYTES = 4_096

@@ -1,13 +1,11 @@
 /** `GET /orders/:id/way`: one order's way through the pipeline, as JSON. */
 import type { FastifyInstance } from 'fastify'
-import type { Kafka, KafkaConfig } from 'kafkajs'
-import type { Config } from '../kafkaConfig.ts'
 import { sleep } from './async.ts'
+import type { DashboardContext } from './dashboard.ts'
 import { type Database, openDatabase } from './database.ts'
 import { ConfigurationError, describe } from './errors.ts'
 import { type HopRow, type HopStore, openHopStore } from './hopStore.ts'
 import { parseInstant } from './instant.ts'
-import type { Logger } from './log.ts'
 import { describeWay, type WayOfOrder } from './orderWay.ts'
 import { OrderWayReader, READER_LIMITS } from './orderWayReader.ts'
 import {
@@ -22,16 +20,8 @@ import { letterTopics, type SearchProgress, searchOrder } from './orderWaySearch
 import { Problem } from './problem.ts'
 import { orderTopics } from './topics.ts'
 
-export interface OrderWayContext {
-  config: Config
-  createKafka(
-    clientId: string,
-    limits: Pick<KafkaConfig, 'connectionTimeout' | 'requestTimeout' | 'retry'>,
-  ): Kafka
-  log: Logger
-  /** Ends what is under way. */
-  signal: AbortSignal
-}
+/** What is under way ends with the signal. */
+export type OrderWayContext = Omit<DashboardContext, 'live'>
 
 /** The answer. Times in milliseconds since 1970, money in minor units. */
 export interface OrderWayAnswer extends WayOfOrder {
@@ -60,8 +50,8 @@ const HOPS_WITHIN_MS = 2_000
 const SETTLED_WITHIN_MS = 10_000
 
 /**
- * Adds the route; the server answers errors as lib/problem.ts does. Kafka and PostgreSQL are connected to by the first request and not before, and whoever asks while one of
- * them is away gets 503.
+ * Adds the route; the server answers errors as lib/problem.ts does. Kafka and PostgreSQL are connected to by the first
+ * request and not before, and whoever asks while one of them is away gets 503.
  */
 export function addOrderWayRoutes(server: FastifyInstance, context: OrderWayContext): void {
   const ways = new OrderWays(context)

@@ -1,14 +1,12 @@
 /** A replay of some minutes of the past that somebody watches: its table beside the live one, and how they compare. */
 import { randomUUID } from 'node:crypto'
-import type { Kafka, KafkaConfig } from 'kafkajs'
-import type { Config } from '../kafkaConfig.ts'
 import { sleep } from './async.ts'
+import type { DashboardContext } from './dashboard.ts'
 import { describe } from './errors.ts'
-import type { Logger } from './log.ts'
 import { MAX_AHEAD_MS, MINUTE_MS } from './minuteTable.ts'
 import { OrderReplay } from './orderReplay.ts'
 import { type MinuteRow, type OrderStatistics, sumMinutes } from './orderStatistics.ts'
-import { compareTables, type LiveTable, type TableComparison } from './replayWatchComparison.ts'
+import { compareTables, type TableComparison } from './replayWatchComparison.ts'
 import { fetchBounds } from './topicBounds.ts'
 import type { ReadFrom } from './topicReader.ts'
 
@@ -18,15 +16,8 @@ export interface MinuteRange {
   toMs: number
 }
 
-export interface ReplayContext {
-  config: Config
-  createKafka(clientId: string, limits: Pick<KafkaConfig, 'retry'>): Kafka
-  /** What analytics shows at this moment. */
-  live: () => LiveTable
-  log: Logger
-  /** Ends all replays. */
-  signal: AbortSignal
-}
+/** All replays end with the signal. */
+export type ReplayContext = DashboardContext
 
 /** What whoever watches is told. Times in milliseconds since 1970. */
 export interface ReplayStatus extends MinuteRange {

@@ -1,6 +1,7 @@
-/** '12,345'. */
-export function formatCount(count: number): string {
-  return count.toLocaleString('en-GB')
+/** '12,345'. @param digits so many behind the point, where it is not a whole number */
+export function formatCount(count: number, digits?: number): string {
+  if (digits === undefined) return count.toLocaleString('en-GB')
+  return count.toLocaleString('en-GB', { minimumFractionDigits: digits, maximumFractionDigits: digits })
 }
 
 /** What somebody else wrote, as far as a database and an event take it: without NUL, and not longer than this. */

@@ -1,6 +1,7 @@
 /** What the broker itself tells about groups and logs, for the tour. */
 import { randomUUID } from 'node:crypto'
-import { type Admin, AssignerProtocol, type Kafka } from 'kafkajs'
+import type { Admin, Kafka } from 'kafkajs'
+import { readAssignment } from './assigner.ts'
 import { untilAborted } from './async.ts'
 import type { Logger } from './log.ts'
 import { deleteGroups } from './readerGroups.ts'
@@ -22,8 +23,10 @@ export async function fetchMembers(
   const [described] = groups
   if (described?.state !== 'Stable') return undefined
   return described.members.map(({ memberId, memberAssignment }) => {
-    const assignment = AssignerProtocol.MemberAssignment.decode(memberAssignment)?.assignment ?? {}
-    return { memberId, partitions: [...(assignment[topic] ?? [])].sort((a, b) => a - b) }
+    return {
+      memberId,
+      partitions: [...(readAssignment(memberAssignment)[topic] ?? [])].sort((a, b) => a - b),
+    }
   })
 }
 
