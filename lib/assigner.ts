@@ -1,9 +1,16 @@
 import { AssignerProtocol, type PartitionAssigner } from 'kafkajs'
 
-/** Who takes part in a group, and the tasks that each says it has. */
-export interface Member {
-  memberId: string
+/** What a member says of itself as it joins. */
+export interface Claim {
+  /** The tasks that it has. */
   owned: readonly number[]
+  /** The transactional id that it commits with. */
+  writer: string
+}
+
+/** Who takes part in a group. */
+export interface Claimant extends Claim {
+  memberId: string
 }
 
 /**
@@ -11,11 +18,14 @@ export interface Member {
  * each move costs a fence and a read-back.
  *
  * Two members can claim the same task (one was stopped, lost it, and woke up): the first by member id keeps it,
- * which is harmless, since whoever gets it fences the other.
+ * which is harmless, since the group refuses what the other commits.
  *
  * @returns the tasks of each member, by member id
  */
-export function spreadTasks(taskCount: number, members: readonly Member[]): Map<string, number[]> {
+export function spreadTasks(
+  taskCount: number,
+  members: readonly Pick<Claimant, 'memberId' | 'owned'>[],
+): Map<string, number[]> {
   const sorted = [...members].sort((a, b) => (a.memberId < b.memberId ? -1 : 1))
   const fewest = Math.floor(taskCount / sorted.length)
   let oneMore = taskCount % sorted.length
@@ -40,11 +50,12 @@ export function spreadTasks(taskCount: number, members: readonly Member[]): Map<
 
 /**
  * A kafkajs assigner that gives partition k of **every** input topic to the same member. That makes partition k a
- * task: one transaction can cover all of its topics, and state kept by partition is complete.
+ * task: one transaction can cover all of its topics, and state kept by partition is complete. Each member is told who
+ * commits for the others: see {@link readWriters}.
  *
- * @param ownedTasks the tasks that this instance has at the time of the join
+ * @param claim what this instance has at the time of the join
  */
-export function coPartitioningAssigner(ownedTasks: () => number[]): PartitionAssigner {
+export function coPartitioningAssigner(claim: () => Claim): PartitionAssigner {
   const name = 'CoPartitioned'
   return ({ cluster }) => ({
     name,
@@ -54,30 +65,35 @@ export function coPartitioningAssigner(ownedTasks: () => number[]): PartitionAss
       metadata: AssignerProtocol.MemberMetadata.encode({
         version: 1,
         topics,
-        userData: Buffer.from(JSON.stringify(ownedTasks())),
+        userData: Buffer.from(JSON.stringify(claim())),
       }),
     }),
     async assign({ members, topics }) {
       const taskCount = Math.max(...topics.map((topic) => cluster.findTopicPartitionMetadata(topic).length))
       const claims = members.map(({ memberId, memberMetadata }) => ({
         memberId,
-        owned: readClaim(memberMetadata),
+        ...readClaim(memberMetadata),
       }))
+      const userData = Buffer.from(JSON.stringify(claims.map(({ writer }) => writer)))
       return [...spreadTasks(taskCount, claims)].map(([memberId, tasks]) => ({
         memberId,
         memberAssignment: AssignerProtocol.MemberAssignment.encode({
           version: 1,
           assignment: Object.fromEntries(topics.map((topic) => [topic, tasks])),
-          userData: Buffer.alloc(0),
+          userData,
         }),
       }))
     },
   })
 }
 
-function readClaim(memberMetadata: Buffer): number[] {
-  const userData = AssignerProtocol.MemberMetadata.decode(memberMetadata)?.userData
-  return userData && userData.length > 0 ? (JSON.parse(userData.toString()) as number[]) : []
+function readClaim(memberMetadata: Buffer): Claim {
+  return JSON.parse(AssignerProtocol.MemberMetadata.decode(memberMetadata)!.userData.toString()) as Claim
+}
+
+/** The transactional ids of all members of a group, from what each of them is told with its tasks. */
+export function readWriters(assignmentUserData: Buffer): string[] {
+  return JSON.parse(assignmentUserData.toString()) as string[]
 }
 
 /** What a member has been given: its partitions, by topic. Nothing while its group is being shared out anew. */

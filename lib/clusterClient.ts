@@ -3,9 +3,19 @@ import type { GroupDescription, Kafka } from 'kafkajs'
 export interface Coordinator {
   leaveGroup(member: { groupId: string; memberId: string }): Promise<unknown>
   describeGroups(groups: { groupIds: string[] }): Promise<{ groups: GroupDescription[] }>
-  /** @param wanted no topics are all that something is committed for */
-  offsetFetch(wanted: { groupId: string; topics: [] }): Promise<{
-    responses: { topic: string; partitions: { partition: number; offset: string }[] }[]
+  /**
+   * @param wanted no topics are all that something is committed for; with `requireStable` it fails with
+   *   UNSTABLE_OFFSET_COMMIT while an open transaction is about to move one of these offsets
+   */
+  offsetFetch(wanted: {
+    groupId: string
+    topics: { topic: string; partitions: { partition: number }[] }[]
+    requireStable?: boolean
+  }): Promise<{
+    responses: {
+      topic: string
+      partitions: { partition: number; offset: string; metadata: string | null }[]
+    }[]
   }>
 }
 

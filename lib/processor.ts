@@ -1,11 +1,14 @@
-import type { Consumer, Kafka } from 'kafkajs'
-import { coPartitioningAssigner } from './assigner.ts'
+import { randomUUID } from 'node:crypto'
+import type { Consumer, ConsumerGroupJoinEvent, Kafka } from 'kafkajs'
+import { coPartitioningAssigner, readWriters } from './assigner.ts'
 import { sleep, untilAborted, within } from './async.ts'
 import { awaitTopics } from './awaitTopics.ts'
 import { describe } from './errors.ts'
+import { GroupCommit } from './groupCommit.ts'
 import { requirePatchedKafkajs } from './kafkaPatchCheck.ts'
 import { leaveGroup } from './leaveGroup.ts'
 import type { Logger } from './log.ts'
+import { Membership } from './membership.ts'
 import { passProbe } from './probes.ts'
 import { ProcessorCounters } from './processorCounters.ts'
 import type { Outcome, RawRecord } from './record.ts'
@@ -13,6 +16,7 @@ import { RepeatedWarning } from './repeatedWarning.ts'
 import type { Sealer } from './sealing.ts'
 import { type InputLag, Task } from './task.ts'
 import type { TopicSettings } from './topics.ts'
+import type { Member } from './transaction.ts'
 import type { Work } from './work.ts'
 
 export type { Work } from './work.ts'
@@ -52,6 +56,9 @@ export interface ProcessorStatus {
   isPaused: boolean
 }
 
+/** The event of kafkajs, with what our patch adds to it. */
+type GroupJoin = ConsumerGroupJoinEvent['payload'] & Member & { assignmentUserData: Buffer }
+
 const MAX_RESTART_MS = 1_000
 /**
  * Orders that trickle in are fetched together: a fetch for each of them is what costs, on both sides. Nor may it take long: a
@@ -76,10 +83,10 @@ export class Processor<Event, State> {
   readonly #ending = new Set<Promise<void>>()
   readonly #stop = new AbortController()
   #state: ProcessorStatus['state'] = 'starting'
-  #memberId: string | undefined
+  readonly #membership = new Membership()
+  readonly #commits: GroupCommit
   /** The member that we were in a session that crashed: the group still counts it in. */
   #deadMemberId: string | undefined
-  #membership: { confirmed: Promise<void>; confirm: () => void } = createSignal()
   readonly #outage: RepeatedWarning
   #running: Promise<void> | undefined
   #isPaused = false
@@ -92,6 +99,14 @@ export class Processor<Event, State> {
     this.counters = new ProcessorCounters((message) => this.#reportOutage(message), options.onDone)
     // A counter that is not there yet has no rate when it begins to count.
     for (const { name } of options.work.inputs) this.counters.inByTopic.set(name, 0)
+    this.#commits = new GroupCommit({
+      kafka: this.#producerKafka,
+      group: options.group,
+      writerId: `${options.group}-${randomUUID()}`,
+      membership: this.#membership,
+      counters: this.counters,
+      log: options.log,
+    })
   }
 
   get status(): ProcessorStatus {
@@ -208,7 +223,9 @@ export class Processor<Event, State> {
       // A task that starts again waits for one.
       heartbeatInterval: Math.min(500, Math.floor(sessionTimeoutMs / 5)),
       rebalanceTimeout: sessionTimeoutMs * 2,
-      partitionAssigners: [coPartitioningAssigner(() => [...this.#tasks.keys()])],
+      partitionAssigners: [
+        coPartitioningAssigner(() => ({ owned: [...this.#tasks.keys()], writer: this.#commits.writerId })),
+      ],
       allowAutoTopicCreation: false,
       readUncommitted: false,
       ...(isPrompt ? FETCH_SOON : FETCH_TOGETHER),
@@ -223,9 +240,9 @@ export class Processor<Event, State> {
   #listen(consumer: Consumer): Promise<never> {
     const { GROUP_JOIN, HEARTBEAT, END_BATCH_PROCESS, CRASH } = consumer.events
     consumer.on(GROUP_JOIN, ({ payload }) => {
-      this.#assign(consumer, payload.memberId, Object.values(payload.memberAssignment)[0] ?? [])
+      this.#assign(consumer, payload as GroupJoin)
     })
-    consumer.on(HEARTBEAT, () => this.#confirmMembership())
+    consumer.on(HEARTBEAT, () => this.#membership.confirm())
     consumer.on(END_BATCH_PROCESS, ({ payload }) => {
       const { topic, partition, batchSize, firstOffset, lastOffset, highWatermark } = payload
       // Only what never reached eachBatch: control records and aborted ones. A batch with records in it may have
@@ -238,20 +255,22 @@ export class Processor<Event, State> {
   }
 
   /** The group has spoken: begin what is new, abandon what is gone, leave the rest alone. */
-  #assign(consumer: Consumer, memberId: string, partitions: number[]): void {
+  #assign(
+    consumer: Consumer,
+    { memberId, generationId, assignmentUserData, memberAssignment }: GroupJoin,
+  ): void {
+    const member = { memberId, generationId }
+    const partitions = Object.values(memberAssignment)[0] ?? []
     passProbe('joined')
-    const isNewMember = memberId !== this.#memberId
-    this.#memberId = memberId
+    const isContinued = this.#membership.isContinuedBy(member)
     for (const [partition, task] of this.#tasks) {
-      // Whoever was thrown out of the group and joined anew has lost its tasks in between, also those that it
-      // is given back.
-      if (isNewMember || !partitions.includes(partition)) this.#retire(partition, task)
+      if (!isContinued || !partitions.includes(partition)) this.#retire(partition, task)
       else task.restorePauses()
     }
     for (const partition of partitions) {
       if (!this.#tasks.has(partition)) this.#tasks.set(partition, this.#createTask(consumer, partition))
     }
-    this.#confirmMembership()
+    this.#membership.join(member, readWriters(assignmentUserData))
     this.#state = 'running'
     this.#outage.over()
     this.#options.log.info(`has ${partitions.length === 0 ? 'no tasks' : `tasks ${partitions.join(' ')}`}`)
@@ -271,7 +290,8 @@ export class Processor<Event, State> {
       consumer,
       producerKafka: this.#producerKafka,
       isPaused: () => this.#isPaused,
-      membershipConfirmed: (signal) => this.#membershipConfirmed(signal),
+      membership: this.#membership,
+      commits: this.#commits,
       counters: this.counters,
       log,
     })
@@ -285,33 +305,19 @@ export class Processor<Event, State> {
   }
 
   async #endTasks(): Promise<void> {
+    this.#membership.end()
     for (const task of this.#tasks.values()) task.end()
     const all = Promise.all([...this.#tasks.values()].map(({ finished }) => finished).concat(...this.#ending))
     await within(DRAIN_DEADLINE_MS, all)
+    for (const task of this.#tasks.values()) task.abandon()
     this.#tasks.clear()
     // Known to its group only if it was given anything; an orderly end leaves by itself, and a second time is no harm.
-    this.#deadMemberId = this.#memberId ?? this.#deadMemberId
-    this.#memberId = undefined
-  }
-
-  #confirmMembership(): void {
-    this.#membership.confirm()
-    this.#membership = createSignal()
-  }
-
-  async #membershipConfirmed(signal: AbortSignal): Promise<void> {
-    await untilAborted(this.#membership.confirmed, signal)
+    this.#deadMemberId = this.#membership.member?.memberId ?? this.#deadMemberId
+    this.#membership.forget()
+    this.#commits.close()
   }
 
   #reportOutage(message: string): void {
     this.#outage.say(`${message} - waiting, nothing is lost`)
   }
-}
-
-function createSignal(): { confirmed: Promise<void>; confirm: () => void } {
-  let confirm!: () => void
-  const confirmed = new Promise<void>((resolve) => {
-    confirm = resolve
-  })
-  return { confirmed, confirm }
 }

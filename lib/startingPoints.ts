@@ -1,5 +1,6 @@
 import type { Admin, Kafka } from 'kafkajs'
 import type { Logger } from './log.ts'
+import { fetchStableOffsets } from './stableOffsets.ts'
 
 /**
  * What kafkajs commits over an offset when the broker says that it is out of range: the code for "the earliest".
@@ -12,6 +13,8 @@ export interface StartingPoint {
   position: number
   /** The committed offset: what lies below is done. Never below `position`. */
   floor: number
+  /** The transactional id of who committed it. */
+  writer: string | undefined
 }
 
 /** How far, or from where on: the offset that was committed with it, see `Work.keepFrom`. */
@@ -22,42 +25,39 @@ interface StartingPointOptions {
   group: string
   partition: number
   inputs: { topic: string; readBack: ReadBack | undefined }[]
+  /** See {@link fetchStableOffsets}. */
+  fence(writer: string | undefined): Promise<void>
+  signal: AbortSignal
   log: Logger
 }
 
 /**
  * Where the task of a partition begins to read each of its inputs: at the committed offset, or at the earliest
- * record when there is none yet; with `readBack` before that.
+ * record when there is none yet; with `readBack` before that. Waits until whoever had the task before can move no offset
+ * any more.
  *
  * The connection is made for this alone, so that whatever state an older one is in cannot matter.
  */
 export async function fetchStartingPoints(
   options: StartingPointOptions,
 ): Promise<Map<string, StartingPoint>> {
-  const { kafka, group, partition, inputs } = options
+  const { kafka, partition, inputs } = options
   const admin = kafka.admin()
   await admin.connect()
   try {
-    const committed = await admin.fetchOffsets({ groupId: group, topics: inputs.map(({ topic }) => topic) })
+    const committed = await fetchStableOffsets(options)
     const starts = inputs.map(async ({ topic, readBack }) => {
       const ends = pick(await admin.fetchTopicOffsets(topic), partition)
-      const { offset, metadata } = pick(
-        committed.find((entry) => entry.topic === topic)?.partitions ?? [],
-        partition,
-      )
-      const floor = boundFloor(
-        Number(offset),
-        { low: Number(ends.low), high: Number(ends.high) },
-        topic,
-        options,
-      )
+      const { offset, keepFrom, writer } = committed.get(topic)!
+      const floor = boundFloor(offset, { low: Number(ends.low), high: Number(ends.high) }, topic, options)
       const position =
         readBack === 'kept'
-          ? readKept(metadata, floor)
+          ? // Without one the offset was set by hand: whatever was under way below it is let go.
+            Math.min(keepFrom ?? floor, floor)
           : readBack
             ? await findReadBack(admin, topic, floor, readBack, options)
             : floor
-      return [topic, { floor, position: Math.max(position, Number(ends.low)) }] as const
+      return [topic, { floor, position: Math.max(position, Number(ends.low)), writer }] as const
     })
     return new Map(await Promise.all(starts))
   } finally {
@@ -93,11 +93,6 @@ function boundFloor(
     return low
   }
   return committed
-}
-
-/** Without one the offset was set by hand: whatever was under way below it is let go. */
-function readKept(metadata: string | null, floor: number): number {
-  return metadata && /^\d{1,15}$/.test(metadata) ? Math.min(Number(metadata), floor) : floor
 }
 
 async function findReadBack(

@@ -1,17 +1,19 @@
 import type { Batch, Consumer, Kafka } from 'kafkajs'
 import { Deciding, type Decision, endSpans, toTransactionRecord, toTransactionRecords } from './deciding.ts'
 import { canRetry, describe } from './errors.ts'
+import type { GroupCommit } from './groupCommit.ts'
 import type { Logger } from './log.ts'
+import type { Membership } from './membership.ts'
 import { passProbe } from './probes.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
 import type { Outgoing } from './record.ts'
 import type { Sealer } from './sealing.ts'
 import { LEDGER_READ_BACK } from './settledLetters.ts'
-import { fetchStartingPoints } from './startingPoints.ts'
+import { fetchStartingPoints, type StartingPoint } from './startingPoints.ts'
 import { TaskInput } from './taskInput.ts'
 import { TaskInputs } from './taskInputs.ts'
 import { sendTraced } from './tracing.ts'
-import { TransactionWriter } from './transaction.ts'
+import type { TaskCommit } from './transaction.ts'
 import { WakeUp } from './wakeUp.ts'
 import type { Offsets, Work } from './work.ts'
 
@@ -46,8 +48,9 @@ export interface TaskContext<Event, State> {
   producerKafka: Kafka
   /** Asked before each round: whether there is to be none. */
   isPaused(): boolean
-  /** Resolves when the group has confirmed, after this call, that the consumer is a member; or on the signal. */
-  membershipConfirmed(signal: AbortSignal): Promise<void>
+  membership: Membership
+  /** Shared by all tasks of the process. */
+  commits: GroupCommit
   counters: ProcessorCounters
   log: Logger
 }
@@ -66,24 +69,25 @@ export interface InputLag {
 class TaskEnded extends Error {}
 
 /**
- * Partition k of all input topics of a group: consumed, decided and published by one loop with one transactional
- * producer. Batches are handed in by the consumer and wait in bounded queues, so the consumer is never held up.
+ * Partition k of all input topics of a group: consumed and decided by one loop, and published in transactions together
+ * with the other tasks of the process. Batches are handed in by the consumer and wait in bounded queues, so the consumer
+ * is never held up.
  */
 export class Task<Event, State> {
   readonly partition: number
   readonly #context: TaskContext<Event, State>
   readonly #inputs: TaskInputs
   #deciding: Deciding<Event, State>
-  #writer: TransactionWriter | undefined
   /** Set once the positions are known; before that batches are refused. */
   #opened = false
   readonly #ending = new AbortController()
   #abandoned = false
   #gaps = 0
-  #lastBeginMs = 0
-  /** How long the last transaction took. */
-  #lastCommitMs = 0
   #lastLookMs = 0
+  /** What was submitted last, while it is under way: the next round is being decided meanwhile. */
+  #committing: Promise<void> | undefined
+  /** What it failed with: known here also while the loop waits for something to do. */
+  #failure: { error: unknown } | undefined
   readonly #wakeUp = new WakeUp()
   readonly finished: Promise<void>
 
@@ -182,32 +186,34 @@ export class Task<Event, State> {
         // Another owner's fence is how a partition changes hands; the group says who is right.
         const level = failures > 1 ? 'warn' : 'debug'
         log[level]({ task: this.partition }, `task ${this.partition} starts again: ${describe(error)}`)
-        this.#close()
+        this.#opened = false
+        await this.#committing?.catch(() => undefined)
+        this.#failure = undefined
         await this.#wakeUp.backOff(failures, this.#ending.signal)
       }
     }
-    this.#close()
+    this.#opened = false
+    await this.#committing?.catch(() => undefined)
   }
 
   /**
-   * Fence, then look again. In this order, or what the owner before had under way commits between our look at the
-   * offsets and our first transaction, and is done twice:
+   * Look once it stands still (KIP-447). In this order, or what the owner before had under way commits between our look at
+   * the offsets and our first transaction, and is done twice:
    *
-   *   1. the group confirms that we are still a member; a zombie that woke up would else fence the owner, who
-   *      fences it in turn, and so on
-   *   2. the fence completes or aborts the transaction of whoever had this task
-   *   3. only now are the committed offsets final: they are the floor of each input
+   *   1. the group confirms that we are still a member: whoever had this task before is refused its offsets from then on,
+   *      unless they are in an open transaction already
+   *   2. that is ended, if its owner is gone; if not, it is waited for
+   *   3. now the committed offsets are final: they are the floor of each input
    *   4. the consumer is told to read from there, or from further back for what has to be remembered
    */
   async #open(): Promise<void> {
-    const { group, partition, producerKafka, work, retryTopic, log } = this.#context
+    const { group, partition, producerKafka, work, retryTopic, membership, commits, log } = this.#context
     // Until we say where to read. By itself the client would fetch what is dropped; and where the committed offset
     // is out of range it would, before we have looked, commit another one over it.
     for (const input of this.#inputs) this.#pause(input)
-    await this.#context.membershipConfirmed(this.#ending.signal)
+    await membership.confirmed(this.#ending.signal)
     if (this.#isEnding) throw new TaskEnded()
-    const writer = await TransactionWriter.open(producerKafka, group, partition)
-    this.#writer = writer
+    await commits.open()
     passProbe('fenced')
     const readBack = work.keepFrom ? ('kept' as const) : work.readBack
     const inputs = this.#inputs.topics.map((topic) => ({
@@ -215,7 +221,18 @@ export class Task<Event, State> {
       readBack:
         topic === retryTopic ? { orders: LEDGER_READ_BACK, ageMs: Number.POSITIVE_INFINITY } : readBack,
     }))
-    const starts = await fetchStartingPoints({ kafka: producerKafka, group, partition, inputs, log })
+    const { signal } = this.#ending
+    const fence = (writer: string | undefined) => commits.fence(writer)
+    const starts = await fetchStartingPoints({
+      kafka: producerKafka,
+      group,
+      partition,
+      inputs,
+      fence,
+      signal,
+      log,
+    })
+    await this.#claim(starts)
     for (const input of this.#inputs) {
       const { position, floor } = starts.get(input.topic)!
       input.reset(position, floor)
@@ -231,6 +248,16 @@ export class Task<Event, State> {
     }
     this.#gaps = 0
     this.#opened = true
+  }
+
+  /** Commits where it begins, so that whoever comes after knows whose transaction may be open before it writes anything. */
+  async #claim(starts: ReadonlyMap<string, StartingPoint>): Promise<void> {
+    const { partition, commits, work } = this.#context
+    if ([...starts.values()].every(({ writer }) => writer === commits.writerId)) return
+    const offsets = new Map([...starts].map(([topic, { floor }]) => [topic, floor]))
+    const keepFrom = new Map([...starts].map(([topic, { position }]) => [topic, position]))
+    const claim = { partition, records: [], offsets, keepFrom: work.keepFrom && keepFrom }
+    await commits.submit(claim, 0, () => !this.#abandoned)
   }
 
   #seek({ topic, partition, position }: TaskInput): void {
@@ -256,63 +283,91 @@ export class Task<Event, State> {
     }
   }
 
-  /** One round: wait until there is something due, decide it, commit results and offsets together. */
+  /**
+   * One round: wait until there is something due, decide it, hand results and offsets over to be committed together.
+   * While that is under way the next round begins.
+   */
   async #workOnce(): Promise<void> {
     await this.#untilDue()
     if (this.#isEnding) return
     if (!this.#opened) throw new Error('the position was lost, looking again')
     const records = this.#inputs.shift(this.#context.work.maxBatchRecords)
     for (const input of this.#inputs) this.#resume(input)
-    const decisions = await this.#deciding.decideAll(records)
-    // What is said and committed stands on all that is to be remembered.
-    if (this.#inputs.isRemembering) return
+    // Not while something of ours is in the transaction that would wait for this.
+    const submitted = this.#committing ? undefined : this.#context.commits.expect()
     try {
-      await this.#commit(decisions)
-      endSpans(decisions)
+      const decisions = await this.#deciding.decideAll(records)
+      await this.#committing
+      // What stands on something that was not committed is not to be committed either.
+      if (this.#failure) throw this.#failure.error
+      // What is said and committed stands on all that is to be remembered.
+      if (!this.#inputs.isRemembering) await this.#submit(decisions)
+    } finally {
+      submitted?.()
+    }
+  }
+
+  async #submit(decisions: readonly Decision[]): Promise<void> {
+    const overdue = await this.#findOverdue()
+    if (this.#abandoned) throw new TaskEnded()
+    // What is overdue moves no offset, and is not to be said without one: see `TaskCommit`.
+    const offsets = overdue.length > 0 ? this.#inputs.handled : this.#inputs.uncommitted
+    if (offsets.size === 0) return
+    // Effects are done before anything is added to the transaction: an open one holds up every reader behind it.
+    passProbe('effects-done')
+    const { work, deadLetterTopic, seal } = this.#context
+    const keepFrom = work.keepFrom?.(this.state)
+    // It can move without a record of its topic, and has to be that of this very transaction.
+    for (const topic of keepFrom?.keys() ?? []) offsets.set(topic, this.#inputs.get(topic)!.nextToCommit)
+    const records = [
+      ...toTransactionRecords(decisions, deadLetterTopic, seal),
+      ...overdue.map((one) => toTransactionRecord(one, seal)),
+    ]
+    const committing = this.#commit(
+      { partition: this.partition, records, offsets, keepFrom },
+      decisions,
+      overdue,
+    )
+    this.#committing = committing
+    committing
+      .catch((error) => {
+        this.#failure = { error }
+      })
+      .finally(() => {
+        this.#committing = undefined
+        this.#wakeUp.wake()
+      })
+  }
+
+  async #commit(commit: TaskCommit, decisions: readonly Decision[], overdue: Outgoing[]): Promise<void> {
+    const { group, commits, counters } = this.#context
+    const { partition, records } = commit
+    try {
+      await sendTraced(records, { partition, group }, () =>
+        commits.submit(commit, decisions.length, () => !this.#abandoned),
+      )
     } catch (error) {
       endSpans(decisions, 'not-committed')
       throw error
     }
-  }
-
-  async #commit(decisions: readonly Decision[]): Promise<void> {
-    const overdue = await this.#findOverdue()
-    if (this.#abandoned) throw new TaskEnded()
-    // Effects are done before anything is added to the transaction: an open one holds up every reader behind it.
-    const offsets = this.#inputs.uncommitted
-    if (offsets.size === 0 && overdue.length === 0) return
-    passProbe('effects-done')
-    this.#lastBeginMs = Date.now()
-    const { work, group, deadLetterTopic, seal } = this.#context
-    const keepFrom = work.keepFrom?.(this.state)
-    // It can move without a record of its topic, and has to be that of this very transaction.
-    for (const topic of keepFrom?.keys() ?? []) offsets.set(topic, this.#inputs.get(topic)!.nextToCommit)
-    const outgoing = [
-      ...toTransactionRecords(decisions, deadLetterTopic, seal),
-      ...overdue.map((one) => toTransactionRecord(one, seal)),
-    ]
-    const written = () => this.#writer!.commit(outgoing, offsets, keepFrom)
-    await sendTraced(outgoing, { partition: this.partition, group }, written).catch((error) => {
-      this.#context.counters.transactions.aborted++
-      throw error
-    })
-    this.#lastCommitMs = Date.now() - this.#lastBeginMs
-    for (const [topic, offset] of offsets) this.#inputs.get(topic)!.commit(offset)
+    for (const [topic, offset] of commit.offsets) this.#inputs.get(topic)!.commit(offset)
     this.#count(decisions)
-    for (const { topic } of overdue) this.#context.counters.wrote(topic)
+    for (const { topic } of overdue) counters.wrote(topic)
+    endSpans(decisions)
   }
 
   async #untilDue(): Promise<void> {
     const { work } = this.#context
     while (!this.#isEnding && this.#opened) {
+      if (this.#failure) throw this.#failure.error
       if (this.#context.isPaused()) {
         await this.#wakeUp.wait(Number.POSITIVE_INFINITY)
         continue
       }
       const { ready, isRemembering, isBehind } = this.#inputs
       if (ready >= work.maxBatchRecords) return
-      const sinceBeginMs = Date.now() - this.#lastBeginMs
-      const tail = !isRemembering && this.#inputs.uncommitted.size > 0
+      const sinceBeginMs = Date.now() - this.#context.commits.lastBeginMs
+      const tail = !isRemembering && !this.#committing && this.#inputs.uncommitted.size > 0
       let dueAfterMs = tail ? TAIL_COMMIT_AFTER_MS : Number.POSITIVE_INFINITY
       if (ready > 0) dueAfterMs = this.#commitInterval(isBehind)
       const asks = work.overdue !== undefined && !isRemembering
@@ -323,10 +378,10 @@ export class Task<Event, State> {
   }
 
   #commitInterval(isBehind: boolean): number {
-    const { commitIntervalMs, isPrompt } = this.#context
+    const { commitIntervalMs, isPrompt, commits } = this.#context
     const spacing = isPrompt ? PROMPT_COMMIT_SPACING : COMMIT_SPACING
     // The end of a log that others write to in transactions is ahead of what can be read: that is not being behind.
-    const spacedMs = isBehind && !isPrompt ? MAX_COMMIT_INTERVAL_MS : this.#lastCommitMs * spacing
+    const spacedMs = isBehind && !isPrompt ? MAX_COMMIT_INTERVAL_MS : commits.lastMs * spacing
     return Math.max(commitIntervalMs, Math.min(spacedMs, MAX_COMMIT_INTERVAL_MS))
   }
 
@@ -359,17 +414,9 @@ export class Task<Event, State> {
   #count(decisions: readonly Decision[]): void {
     const { counters, retryTopic } = this.#context
     const nowMs = Date.now()
-    counters.committed(decisions.length, this.#lastCommitMs)
     for (const [raw, outcome, placedAtMs] of decisions) {
       counters.done(raw.settles === undefined ? raw.topic : retryTopic, raw, outcome, nowMs, placedAtMs)
     }
-  }
-
-  #close(): void {
-    this.#opened = false
-    // Not awaited: kafkajs waits for answers that a dead broker will not give.
-    void this.#writer?.close(this.#context.log)
-    this.#writer = undefined
   }
 
   get #isEnding(): boolean {

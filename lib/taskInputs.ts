@@ -1,6 +1,5 @@
 import type { RawRecord } from './record.ts'
 import type { TaskInput } from './taskInput.ts'
-import type { Offsets } from './work.ts'
 
 /** All inputs of a task together. */
 export class TaskInputs implements Iterable<TaskInput> {
@@ -93,7 +92,7 @@ export class TaskInputs implements Iterable<TaskInput> {
   }
 
   /** By input, the offset up to which all was taken out. */
-  get handled(): Offsets {
+  get handled(): Map<string, number> {
     return new Map([...this].map(({ topic, nextToCommit }) => [topic, nextToCommit]))
   }
 

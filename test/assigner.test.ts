@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { AssignerProtocol, type Cluster } from 'kafkajs'
-import { coPartitioningAssigner, type Member, spreadTasks } from '../lib/assigner.ts'
+import { coPartitioningAssigner, readWriters, spreadTasks } from '../lib/assigner.ts'
+
+type Member = Parameters<typeof spreadTasks>[1][number]
 
 /** Members that claim tasks at will: the same task twice, tasks that do not exist, or none. */
 const members = (taskCount: number) =>
@@ -66,10 +68,12 @@ test('partition k of every topic goes to the same member, over the protocol of t
   const cluster = { findTopicPartitionMetadata: () => partitions } as unknown as Cluster
   const topics = ['orders.raw', 'orders.validated', 'validator.retry']
   const join = (memberId: string, owned: number[]) => {
-    const { metadata } = coPartitioningAssigner(() => owned)({ cluster } as never).protocol({ topics })
+    const { metadata } = coPartitioningAssigner(() => ({ owned, writer: `writer of ${memberId}` }))({
+      cluster,
+    } as never).protocol({ topics })
     return { memberId, memberMetadata: metadata }
   }
-  const assigner = coPartitioningAssigner(() => [])({ cluster } as never)
+  const assigner = coPartitioningAssigner(() => ({ owned: [], writer: '' }))({ cluster } as never)
   const assignment = await assigner.assign({
     members: [join('a', [4, 1, 0, 2, 3]), join('b', [])],
     topics,
@@ -77,7 +81,8 @@ test('partition k of every topic goes to the same member, over the protocol of t
   } as never)
 
   const tasks = assignment.map(({ memberId, memberAssignment }) => {
-    const decoded = AssignerProtocol.MemberAssignment.decode(memberAssignment)!.assignment
+    const { assignment: decoded, userData } = AssignerProtocol.MemberAssignment.decode(memberAssignment)!
+    assert.deepEqual(readWriters(userData), ['writer of a', 'writer of b'])
     assert.deepEqual(Object.keys(decoded), topics)
     const [some, ...others] = Object.values(decoded)
     for (const other of others) assert.deepEqual(other, some)

@@ -4,12 +4,12 @@ import type { Kafka, Transaction } from 'kafkajs'
 interface Interception {
   /** Awaited before a producer begins a transaction; its first one is the fence. */
   beforeTransaction?: () => Promise<void>
-  /** May change what is done with a transaction, for the first that is begun. */
-  onFirstTransaction?: (transaction: Transaction) => void
+  /** May change what is done with a transaction. Of a processor of one task the first is its claim, the second has its work. */
+  onTransaction?: (transaction: Transaction, count: number) => void
 }
 
 /** A client whose transactional producers a test can hold up and break. */
-export function intercept(kafka: Kafka, { beforeTransaction, onFirstTransaction }: Interception): Kafka {
+export function intercept(kafka: Kafka, { beforeTransaction, onTransaction }: Interception): Kafka {
   let count = 0
   const makeProducer = kafka.producer.bind(kafka)
   kafka.producer = (config) => {
@@ -18,7 +18,7 @@ export function intercept(kafka: Kafka, { beforeTransaction, onFirstTransaction 
     producer.transaction = async () => {
       await beforeTransaction?.()
       const transaction = await begin()
-      if (++count === 1) onFirstTransaction?.(transaction)
+      onTransaction?.(transaction, ++count)
       return transaction
     }
     return producer

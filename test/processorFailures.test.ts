@@ -54,11 +54,13 @@ for (const [when, breakIt] of Object.entries(BREAKS)) {
       {
         createKafka: (purpose) =>
           intercept(createKafka(group.config, purpose, group.log), {
-            onFirstTransaction: (transaction) =>
+            onTransaction(transaction, count) {
+              if (count !== 2) return
               breakIt(transaction, () => {
                 broken++
                 throw new Error('the connection is gone')
-              }),
+              })
+            },
           }),
       },
     )

@@ -23,8 +23,13 @@ import {
 
 /** Commits an offset for the first input, as a group that has no members. */
 async function commitOffset(group: TestGroup, offset: number): Promise<void> {
-  const writer = await TransactionWriter.open(createKafka(group.config, 'test', group.log), group.name, 0)
-  await writer.commit([], new Map([[group.first.name, offset]]))
+  const writer = await TransactionWriter.open(
+    createKafka(group.config, 'test', group.log),
+    group.name,
+    `${group.name}-test`,
+  )
+  const offsets = new Map([[group.first.name, offset]])
+  await writer.commit([{ partition: 0, records: [], offsets }], { memberId: '', generationId: -1 })
   await writer.close(group.log)
 }
 

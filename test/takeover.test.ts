@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Transaction } from 'kafkajs'
+import type { PartitionOffset, Transaction } from 'kafkajs'
 import { createKafka } from '../kafkaConfig.ts'
 import { publish } from '../lib/record.ts'
 import { until } from './harness.ts'
@@ -23,13 +23,26 @@ async function ownerBefore(
   group: TestGroup,
   close: (disconnect: () => Promise<void>) => void,
 ): Promise<Transaction> {
+  const id = `${group.name}-before`
   const producer = createKafka(group.config, 'before', group.log).producer({
-    transactionalId: `${group.name}-0`,
+    transactionalId: id,
     idempotent: true,
     maxInFlightRequests: 1,
   })
   await producer.connect()
   close(() => producer.disconnect())
+  const before = await producer.transaction()
+  await before.sendOffsets({
+    consumerGroupId: group.name,
+    topics: [
+      // As every owner does, it says who it is: the types of kafkajs leave out what it does write.
+      {
+        topic: group.first.name,
+        partitions: [{ partition: 0, offset: '0', metadata: `@${id}` } as PartitionOffset],
+      },
+    ],
+  })
+  await before.commit()
   const transaction = await producer.transaction()
   const messages = [...ids('a', 10), ...ids('b', 20)].map((id) => ({ ...toMessage({ id }), partition: 0 }))
   await transaction.send({ topic: group.output.name, messages })

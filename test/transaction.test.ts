@@ -6,39 +6,52 @@ import {
   MAX_SEND_BYTES,
   MAX_SEND_RECORDS,
   splitIntoSends,
-  type TransactionRecord,
+  type TaskCommit,
   TransactionWriter,
 } from '../lib/transaction.ts'
-import { assertEachOnce, ids, readAll, testGroup, toMessage, withAdmin } from './processorHarness.ts'
+import {
+  assertEachOnce,
+  ids,
+  readAll,
+  type TestGroup,
+  testGroup,
+  toMessage,
+  withAdmin,
+} from './processorHarness.ts'
+
+/** For a group without members. */
+const NOBODY = { memberId: '', generationId: -1 }
 
 test('fifty transactions of offsets alone, back to back, all succeed', async (t) => {
   const group = await testGroup(t)
-  const writer = await TransactionWriter.open(createKafka(group.config, 'test', group.log), group.name, 0)
+  const writer = await openWriter(group)
   t.after(() => writer.close(group.log))
   for (let offset = 1; offset <= 50; offset++) {
-    await writer.commit([], new Map([[group.first.name, offset]]))
+    await writer.commit(
+      [{ partition: 0, records: [], offsets: new Map([[group.first.name, offset]]) }],
+      NOBODY,
+    )
   }
   assert.equal(await committedOffset(group), 50)
 })
 
 test('whoever opens a writer fences the one before, whose transaction in hand leaves nothing behind', async (t) => {
   const group = await testGroup(t)
-  const kafka = createKafka(group.config, 'test', group.log)
   const open = async () => {
-    const writer = await TransactionWriter.open(kafka, group.name, 0)
+    const writer = await openWriter(group)
     t.after(() => writer.close(group.log))
     return writer
   }
-  const record = (id: string): TransactionRecord => ({
-    topic: group.output.name,
-    headers: {},
-    ...written(id),
+  const commitOf = (id: string, offset: number): TaskCommit => ({
+    partition: 0,
+    records: [{ topic: group.output.name, headers: {}, ...written(id) }],
+    offsets: new Map([[group.first.name, offset]]),
   })
   const before = await open()
-  await before.commit([record('before')], new Map([[group.first.name, 1]]))
+  await before.commit([commitOf('before', 1)], NOBODY)
   const after = await open()
-  await assert.rejects(before.commit([record('zombie')], new Map([[group.first.name, 9]])))
-  await after.commit([record('after')], new Map([[group.first.name, 2]]))
+  await assert.rejects(before.commit([commitOf('zombie', 9)], NOBODY))
+  await after.commit([commitOf('after', 2)], NOBODY)
 
   const found = await readAll(group, group.output)
   assertEachOnce(
@@ -50,7 +63,7 @@ test('whoever opens a writer fences the one before, whose transaction in hand le
 
 test('thousands of records larger together than any batch may be are committed whole', async (t) => {
   const group = await testGroup(t)
-  const writer = await TransactionWriter.open(createKafka(group.config, 'test', group.log), group.name, 1)
+  const writer = await openWriter(group)
   t.after(() => writer.close(group.log))
   const note = 'x'.repeat(1_500)
   const wanted = ids('large', 3_000)
@@ -59,7 +72,14 @@ test('thousands of records larger together than any batch may be are committed w
     headers: { source: `${group.first.name}/1/0` },
     ...toMessageBytes({ id, note }),
   }))
-  await writer.commit(records, new Map([[group.first.name, 1]]))
+  const offsets = new Map([[group.first.name, 1]])
+  await writer.commit(
+    [
+      { partition: 1, records, offsets },
+      { partition: 0, records: [], offsets },
+    ],
+    NOBODY,
+  )
   const found = await readAll(group, group.output)
   assert.deepEqual(
     found.map(({ id }) => id),
@@ -120,7 +140,15 @@ function toMessageBytes(event: { id: string; note?: string }): { key: string; va
   return { key, value: Buffer.from(value) }
 }
 
-async function committedOffset(group: Awaited<ReturnType<typeof testGroup>>): Promise<number> {
+function openWriter(group: TestGroup): Promise<TransactionWriter> {
+  return TransactionWriter.open(
+    createKafka(group.config, 'test', group.log),
+    group.name,
+    `${group.name}-writer`,
+  )
+}
+
+async function committedOffset(group: TestGroup): Promise<number> {
   const [topic] = await withAdmin(group, (admin) =>
     admin.fetchOffsets({ groupId: group.name, topics: [group.first.name] }),
   )

@@ -1,0 +1,187 @@
+import { setImmediate } from 'node:timers/promises'
+import type { Kafka } from 'kafkajs'
+import { sleep } from './async.ts'
+import { describe } from './errors.ts'
+import type { Logger } from './log.ts'
+import type { Membership } from './membership.ts'
+import type { ProcessorCounters } from './processorCounters.ts'
+import { fenceWriter, isStaleMember, type TaskCommit, TransactionWriter } from './transaction.ts'
+
+/** Longest that a transaction waits for what other tasks are about to add to it. */
+const MAX_GATHER_MS = 20
+
+export interface GroupCommitOptions {
+  kafka: Kafka
+  group: string
+  /** The transactional id: of this process alone. */
+  writerId: string
+  membership: Membership
+  counters: ProcessorCounters
+  log: Logger
+}
+
+interface Waiting {
+  commit: TaskCommit
+  decided: number
+  /** Whether its partition is still ours. */
+  isOurs(): boolean
+  resolve(): void
+  reject(error: unknown): void
+}
+
+/**
+ * One transaction for all tasks of a process, at a time: what is submitted while one is under way goes together into
+ * the next. A transaction costs broker and client the same whatever is in it, so there are to be few (group commit, as
+ * databases do it with their log).
+ */
+export class GroupCommit {
+  readonly #options: GroupCommitOptions
+  #waiting: Waiting[] = []
+  #isRunning = false
+  #opening: Promise<TransactionWriter> | undefined
+  readonly #fences = new Map<string, Promise<void>>()
+  /** Tasks that are about to submit. */
+  #expected = 0
+  #allHere: () => void = () => undefined
+  /** When the last transaction began. */
+  lastBeginMs = 0
+  /** How long it took. */
+  lastMs = 0
+
+  constructor(options: GroupCommitOptions) {
+    this.#options = options
+  }
+
+  get writerId(): string {
+    return this.#options.writerId
+  }
+
+  /** Resolves once there is a writer: whoever held this id before can commit nothing from here on. */
+  async open(): Promise<void> {
+    await this.#open()
+  }
+
+  /**
+   * Ends what the writer of an owner before has left open, unless that is a member of the group: it will do so itself. At
+   * once, instead of when its time is up, which holds up the readers behind it.
+   */
+  async fence(writer: string | undefined): Promise<void> {
+    const { kafka, group, writerId, membership, log } = this.#options
+    if (writer === undefined || writer === writerId || membership.isWriter(writer)) return
+    let fence = this.#fences.get(writer)
+    if (!fence) {
+      fence = fenceWriter(kafka, group, writer, log)
+      this.#fences.set(writer, fence)
+      fence.then(
+        () => log.info(`what ${writer} has left open is ended`),
+        () => this.#fences.delete(writer),
+      )
+    }
+    await fence
+  }
+
+  /** Says that a submission is about to come. @returns to be called when it has come, or will not */
+  expect(): () => void {
+    this.#expected++
+    return () => {
+      this.#expected--
+      if (this.#expected === 0) this.#allHere()
+    }
+  }
+
+  /**
+   * Commits it, together with what others submit.
+   *
+   * @param decided records worked on
+   * @param isOurs asked at the last moment: what belongs to somebody else by then is left out
+   * @throws what the transaction failed with; nothing of it counts, unless only the answer to the commit was lost
+   */
+  submit(commit: TaskCommit, decided: number, isOurs: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ commit, decided, isOurs, resolve, reject })
+      if (!this.#isRunning) void this.#run()
+    })
+  }
+
+  /** Gives the writer up; the next submission opens another. */
+  close(): void {
+    const { log } = this.#options
+    // Not awaited: kafkajs waits for answers that a dead broker will not give.
+    void this.#opening?.then(
+      (writer) => writer.close(log),
+      () => undefined,
+    )
+    this.#opening = undefined
+  }
+
+  #open(): Promise<TransactionWriter> {
+    const { kafka, group, writerId } = this.#options
+    if (!this.#opening) {
+      const opening = TransactionWriter.open(kafka, group, writerId)
+      this.#opening = opening
+      opening.catch(() => {
+        if (this.#opening === opening) this.#opening = undefined
+      })
+    }
+    return this.#opening
+  }
+
+  async #run(): Promise<void> {
+    this.#isRunning = true
+    while (this.#waiting.length > 0) {
+      await this.#gather()
+      await this.#commit(this.#waiting.splice(0))
+    }
+    this.#isRunning = false
+  }
+
+  /** Waits for those that are about to submit, for no longer than a transaction of its own would take. */
+  async #gather(): Promise<void> {
+    // All that waited for the transaction before goes on at the same time.
+    await setImmediate()
+    if (this.#expected === 0) return
+    const here = new AbortController()
+    this.#allHere = () => here.abort()
+    await sleep(Math.min(this.lastMs, MAX_GATHER_MS), here.signal)
+  }
+
+  /** Once more without what is not ours any more, when the group has moved on in between. */
+  async #commit(submitted: readonly Waiting[]): Promise<void> {
+    const { membership, counters, log } = this.#options
+    for (;;) {
+      const { member } = membership
+      const ours = submitted.filter(({ isOurs, reject }) => {
+        const mine = isOurs()
+        if (!mine) reject(new Error('the partition has moved'))
+        return mine
+      })
+      if (ours.length === 0) return
+      try {
+        // Without a name the group would take it from anybody.
+        if (!member) throw new Error('no member of the group any more')
+        const writer = await this.#open()
+        this.lastBeginMs = Date.now()
+        await writer.commit(
+          ours.map(({ commit }) => commit),
+          member,
+        )
+        this.lastMs = Date.now() - this.lastBeginMs
+        counters.committed(
+          ours.reduce((sum, { decided }) => sum + decided, 0),
+          this.lastMs,
+        )
+        for (const { resolve } of ours) resolve()
+        return
+      } catch (error) {
+        this.close()
+        counters.transactions.aborted++
+        if (isStaleMember(error) && (await membership.changedFrom(member))) {
+          log.debug(`commits once more: ${describe(error)}`)
+          continue
+        }
+        for (const { reject } of ours) reject(error)
+        return
+      }
+    }
+  }
+}
