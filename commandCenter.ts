@@ -7,7 +7,8 @@
  * Guarantees: each message is forwarded exactly once, in order for each key, or is a dead letter with the reason, to be
  * redriven once its route is there and enabled. Routes are changed with `npm run routes`, and take effect within a second.
  *
- * Flags: --verbose prints a line per message. Run as many instances as there are partitions.
+ * Flags: --verbose prints a line per message;
+ * --instances N runs as N processes, of which more than there are partitions have nothing to do.
  */
 import { createKafka } from './kafkaConfig.ts'
 import type { HopsRecorded } from './lib/events.ts'

@@ -6,7 +6,8 @@
  * before the Kafka transaction. So an order counts in its customer's history once, whatever is killed in between: a
  * second look finds the stored outcome and publishes its bytes.
  *
- * Flags: --verbose prints a line per order. Run as many instances as there are partitions.
+ * Flags: --verbose prints a line per order;
+ * --instances N runs as N processes, of which more than there are partitions have nothing to do.
  */
 import { type Client, inTransaction } from './lib/database.ts'
 import { eventIdOf, type FraudAssessed, type OrderValidated } from './lib/events.ts'

@@ -8,7 +8,8 @@
  * later is undone by themselves. The decision is stored in PostgreSQL before it is published, and published once,
  * whatever is killed.
  *
- * Flags: --verbose prints a line per decision. Run as many instances as there are partitions.
+ * Flags: --verbose prints a line per decision;
+ * --instances N runs as N processes, of which more than there are partitions have nothing to do.
  */
 import { createKafka } from './kafkaConfig.ts'
 import { createEndsLook } from './lib/endsLook.ts'

@@ -5,7 +5,8 @@
  * It keeps nothing. The price follows from the order and the table alone, so that the same order again gets the same
  * price; the table is read at the start.
  *
- * Flags: --verbose prints a line per order. Run as many instances as there are partitions.
+ * Flags: --verbose prints a line per order;
+ * --instances N runs as N processes, of which more than there are partitions have nothing to do.
  */
 import { fileURLToPath } from 'node:url'
 import { eventIdOf, type OrderPriced, type OrderValidated } from './lib/events.ts'

@@ -8,7 +8,8 @@
  * Each instance keeps the whole catalogue, from the topic `products`, and can be asked for it: GET /products and
  * /products/<sku> on its health port.
  *
- * Flags: --verbose prints a line per order. Run as many instances as there are partitions.
+ * Flags: --verbose prints a line per order;
+ * --instances N runs as N processes, of which more than there are partitions have nothing to do.
  */
 
 import { createKafka } from './kafkaConfig.ts'

@@ -86,7 +86,7 @@ export async function stopScript(child: ChildProcess): Promise<void> {
 
 /** Keeps scripts running: one that ends by itself is started again, later and later if it does so at once. */
 export class Supervisor {
-  readonly #children = new Map<string, ChildProcess>()
+  readonly #children = new Set<ChildProcess>()
   readonly #stopping = new AbortController()
   readonly #watches: Promise<void>[] = []
 
@@ -98,8 +98,9 @@ export class Supervisor {
     for (let failures = 0; !this.#stopping.signal.aborted; ) {
       const startedMs = Date.now()
       const child = startScript(options)
-      this.#children.set(options.script, child)
+      this.#children.add(child)
       const status = await ended(child)
+      this.#children.delete(child)
       if (this.#stopping.signal.aborted) return
       failures = Date.now() - startedMs > 60_000 ? 0 : failures + 1
       const backoffMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** (failures - 1))
@@ -110,7 +111,7 @@ export class Supervisor {
 
   async stop(): Promise<void> {
     this.#stopping.abort()
-    await Promise.all([...this.#children.values()].map(stopScript))
+    await Promise.all([...this.#children].map(stopScript))
     await Promise.all(this.#watches)
   }
 }

@@ -2,9 +2,11 @@
  * What every service does around its own work: configuration, flags, log, health, one line a second while it
  * works, and an orderly end. A service script calls {@link runService} and nothing else.
  */
+import { once } from 'node:events'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { Registry } from 'prom-client'
 import { type Config, createKafka, loadConfig } from '../kafkaConfig.ts'
+import { Supervisor } from './childProcesses.ts'
 import { type Controls, KILL } from './controls.ts'
 import { type Database, migrateDatabase, openDatabase } from './database.ts'
 import { ConfigurationError, describe, PipelineError } from './errors.ts'
@@ -12,6 +14,7 @@ import { type Routes, startHealthServer } from './health.ts'
 import { registerInstance } from './instances.ts'
 import { createLogger, type Logger } from './log.ts'
 import { addProcessMetrics, metricsRoutes } from './metrics.ts'
+import { readNumberFlag } from './numberFlag.ts'
 import { Processor, type ProcessorStatus, type Work } from './processor.ts'
 import { addProcessorMetrics } from './processorMetrics.ts'
 import { DeadLetter, type Outcome, type RawRecord } from './record.ts'
@@ -71,6 +74,8 @@ export const SERVICE_FLAGS = {
   verbose: { type: 'boolean', short: 'v' },
   help: { type: 'boolean', short: 'h' },
 } as const
+/** Those of a service that can be several processes at once. */
+export const WORKER_FLAGS = { ...SERVICE_FLAGS, instances: { type: 'string' } } as const
 const DEFAULT_BATCH_RECORDS = 2_000
 /** Nobody waits for a service that writes to no topic, and a transaction costs the same when it carries offsets alone. */
 const UNHURRIED_COMMIT_MS = 500
@@ -87,10 +92,28 @@ export async function runService<Event, State>(
   purpose: string,
   setUp: (service: Service) => Promise<ServiceWork<Event, State>>,
 ): Promise<void> {
-  await runMain(group, purpose, SERVICE_FLAGS, async (service, { verbose }) => {
+  await runMain(group, purpose, WORKER_FLAGS, async (service, { verbose, instances }) => {
+    const count = readNumberFlag('instances', instances ?? '1', { min: 1, max: 1_000, isWhole: true })
+    if (count > 1) return runInstances(count, verbose === true, service.signal)
     const work = withRequests(group, await setUp(service), service.config.topics)
     await serve(service, group, work, verbose === true)
   })
+}
+
+/** As many processes of this script, to use as many cores; one that ends is started again. */
+async function runInstances(count: number, verbose: boolean, signal: AbortSignal): Promise<void> {
+  const supervisor = new Supervisor()
+  for (let index = 0; index < count; index++) {
+    supervisor.keepRunning({
+      script: process.argv[1]!,
+      args: verbose ? ['--verbose'] : [],
+      env: process.env,
+      print: (line) => console.error(line),
+      onOutput: (line) => console.log(line),
+    })
+  }
+  await once(signal, 'abort')
+  await supervisor.stop()
 }
 
 function defaultCommitInterval(

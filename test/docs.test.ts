@@ -17,7 +17,7 @@ import { toDeadLetter } from '../lib/deadLetters.ts'
 import { createLogger } from '../lib/log.ts'
 import { findReasons } from '../lib/orderRules.ts'
 import { PRODUCER_FLAGS } from '../lib/producerFlags.ts'
-import { SERVICE_FLAGS } from '../lib/service.ts'
+import { WORKER_FLAGS } from '../lib/service.ts'
 import { createSimulatedCatalogue } from '../lib/simulatedCatalogue.ts'
 import { readAll, testEnvironment, until } from './harness.ts'
 
@@ -59,7 +59,7 @@ const isReplay = (command: string) => command.startsWith('npx tsx analytics.ts')
 /** Known without starting the script. */
 const FLAGS_OF: Record<string, string[]> = {
   'producer.ts': Object.keys(PRODUCER_FLAGS),
-  'validator.ts': Object.keys(SERVICE_FLAGS),
+  'validator.ts': Object.keys(WORKER_FLAGS),
 }
 
 async function readFlags(script: string): Promise<string[]> {

@@ -5,7 +5,10 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { ensureTopics, parseConfig } from '../kafkaConfig.ts'
+import { stopScript } from '../lib/childProcesses.ts'
 import { readInstances, registerInstance, removeDead } from '../lib/instances.ts'
+import { runScript, testEnvironment, until } from './harness.ts'
 
 function makeDirectory(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'order-pipeline-instances-'))
@@ -97,4 +100,20 @@ test('only processes of this machine are believed to be there, and a port is of 
     readInstances(directory).map(({ service }) => service),
     ['fraud'],
   )
+})
+
+test('--instances runs a service as so many processes: one that is killed is replaced, and all end with it', async (t) => {
+  const environment = await testEnvironment(t)
+  const config = parseConfig(environment)
+  await ensureTopics(config, () => undefined)
+  const script = runScript(t, 'validator', environment, ['--instances', '2'])
+  const pids = () => readInstances(config.instancesDir).map(({ pid }) => pid)
+  await until('there are two', () => pids().length === 2)
+  const [killed, other] = pids() as [number, number]
+  assert.ok(![killed, other].includes(script.child.pid!))
+  process.kill(killed, 'SIGKILL')
+  await until('there is another', () => pids().length === 2 && !pids().includes(killed))
+  const [replaced] = pids().filter((pid) => pid !== other)
+  await stopScript(script.child)
+  for (const pid of [other, replaced!]) assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
 })
