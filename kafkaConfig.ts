@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { parse as parseDotenv } from 'dotenv'
 import { Kafka, type KafkaConfig, logLevel } from 'kafkajs'
 import { ConfigurationError } from './lib/errors.ts'
+import { installRecordBatches } from './lib/kafkajsRecordBatches.ts'
 import { addMissingKeys } from './lib/keyRing.ts'
 import { createLogger, kafkaLogCreator, type Logger, type LogOptions } from './lib/log.ts'
 import { readDemo, readKeys, readSecurity, readTokens, readTraceHeaders } from './lib/secretSettings.ts'
@@ -286,6 +287,7 @@ export function createKafka(
   logger: Logger,
   limits: Pick<KafkaConfig, 'connectionTimeout' | 'requestTimeout' | 'retry'> = {},
 ): Kafka {
+  installRecordBatches()
   const { brokers, security } = config.kafka
   return new Kafka({
     clientId,

@@ -60,8 +60,10 @@ export class Deciding<Event, State> {
   /** One decision for each record that is not only to be remembered. */
   async decideAll(records: RawRecord[]): Promise<Decision[]> {
     const decisions: Decision[] = []
-    const usable: [RawRecord, TraceSpan | undefined][] = []
+    // The three in step: what was decoded, what from, and its span.
     const decoded: InputRecord<Event>[] = []
+    const usable: RawRecord[] = []
+    const spans: (TraceSpan | undefined)[] = []
     for (const raw of records) {
       if (!this.#isDue(raw)) {
         if (!raw.isDone) decisions.push([raw, []])
@@ -74,14 +76,14 @@ export class Deciding<Event, State> {
       } else if (record instanceof DeadLetter) {
         decisions.push([raw, record, undefined, span])
       } else {
-        usable.push([raw, span])
         decoded.push(record)
+        usable.push(raw)
+        spans.push(span)
       }
     }
-    const outcomes = decoded.length > 0 ? await this.#decideTraced(decoded, usable) : []
+    const outcomes = decoded.length > 0 ? await this.#decideTraced(decoded, spans) : []
     for (let index = 0; index < usable.length; index++) {
-      const [raw, span] = usable[index]!
-      decisions.push([raw, outcomes[index]!, placedAtMsOf(decoded[index]!.event), span])
+      decisions.push([usable[index]!, outcomes[index]!, placedAtMsOf(decoded[index]!.event), spans[index]])
     }
     return decisions
   }
@@ -101,14 +103,15 @@ export class Deciding<Event, State> {
   #startSpan(raw: RawRecord): TraceSpan | undefined {
     if (!tracing) return undefined
     const { group, retryTopic } = this.#options
-    return tracing.process({ ...raw, topic: raw.settles === undefined ? raw.topic : retryTopic, group })
+    const { partition, readOffset, key, headers, settles } = raw
+    const topic = settles === undefined ? raw.topic : retryTopic
+    return tracing.process({ topic, partition, readOffset, key, headers, group })
   }
 
   /** Whatever is thrown at this is the fault of the record: its bytes are all that a decoder knows. */
   #decode(raw: RawRecord, traceparent: string | undefined): InputRecord<Event> | DeadLetter {
     try {
-      const record = decodeRecord(raw, this.#codecs)
-      return traceparent === undefined ? record : { ...record, traceparent }
+      return decodeRecord(raw, this.#codecs, traceparent)
     } catch (error) {
       if (error instanceof UnusableRecordError) return new DeadLetter(error.message)
       return new DeadLetter(`cannot be decoded: ${describe(error)}`)
@@ -127,12 +130,12 @@ export class Deciding<Event, State> {
 
   async #decideTraced(
     records: InputRecord<Event>[],
-    spans: readonly [RawRecord, TraceSpan | undefined][],
+    spans: readonly (TraceSpan | undefined)[],
   ): Promise<Outcome[]> {
     try {
       return await this.#decide(records)
     } catch (error) {
-      for (const [, span] of spans) span?.end('not-decided')
+      for (const span of spans) span?.end('not-decided')
       throw error
     }
   }

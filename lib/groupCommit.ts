@@ -7,6 +7,14 @@ import type { Membership } from './membership.ts'
 import type { ProcessorCounters } from './processorCounters.ts'
 import { fenceWriter, isStaleMember, type TaskCommit, TransactionWriter } from './transaction.ts'
 
+/**
+ * A transaction costs the same whatever is in it, and when they come to take longer the machine is short of time: so many
+ * times as long as the last one took passes from one beginning to the next, within bounds.
+ */
+const COMMIT_SPACING = Number(process.env.XSPACING ?? 3)
+/** For work that others wait for with each record. */
+const PROMPT_COMMIT_SPACING = 1
+const MAX_COMMIT_INTERVAL_MS = 500
 /** Longest that a transaction waits for what other tasks are about to add to it. */
 const MAX_GATHER_MS = 20
 
@@ -16,6 +24,10 @@ export interface GroupCommitOptions {
   /** The transactional id: of this process alone. */
   writerId: string
   membership: Membership
+  /** Least time between the beginnings of two transactions, unless a batch is full. */
+  commitIntervalMs: number
+  /** Each record is waited for: commits soon, at what that costs. */
+  isPrompt: boolean
   counters: ProcessorCounters
   log: Logger
 }
@@ -46,10 +58,17 @@ export class GroupCommit {
   /** When the last transaction began. */
   lastBeginMs = 0
   /** How long it took. */
-  lastMs = 0
+  #lastMs = 0
 
   constructor(options: GroupCommitOptions) {
     this.#options = options
+  }
+
+  /** How long after the beginning of one transaction the next one is due. */
+  get intervalMs(): number {
+    const { commitIntervalMs, isPrompt } = this.#options
+    const spacedMs = this.#lastMs * (isPrompt ? PROMPT_COMMIT_SPACING : COMMIT_SPACING)
+    return Math.max(commitIntervalMs, Math.min(spacedMs, MAX_COMMIT_INTERVAL_MS))
   }
 
   get writerId(): string {
@@ -142,7 +161,7 @@ export class GroupCommit {
     if (this.#expected === 0) return
     const here = new AbortController()
     this.#allHere = () => here.abort()
-    await sleep(Math.min(this.lastMs, MAX_GATHER_MS), here.signal)
+    await sleep(Math.min(this.#lastMs, MAX_GATHER_MS), here.signal)
   }
 
   /** Once more without what is not ours any more, when the group has moved on in between. */
@@ -165,10 +184,10 @@ export class GroupCommit {
           ours.map(({ commit }) => commit),
           member,
         )
-        this.lastMs = Date.now() - this.lastBeginMs
+        this.#lastMs = Date.now() - this.lastBeginMs
         counters.committed(
           ours.reduce((sum, { decided }) => sum + decided, 0),
-          this.lastMs,
+          this.#lastMs,
         )
         for (const { resolve } of ours) resolve()
         return

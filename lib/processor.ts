@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import type { Consumer, ConsumerGroupJoinEvent, Kafka } from 'kafkajs'
 import { coPartitioningAssigner, readWriters } from './assigner.ts'
 import { sleep, untilAborted, within } from './async.ts'
@@ -60,13 +61,15 @@ export interface ProcessorStatus {
 type GroupJoin = ConsumerGroupJoinEvent['payload'] & Member & { assignmentUserData: Buffer }
 
 const MAX_RESTART_MS = 1_000
+/** How long a fetch waits at the broker for the first record: a partition that is resumed meanwhile waits for it too. */
+const FETCH_WAIT_MS = Number(process.env.XWAIT ?? 200)
 /**
- * Orders that trickle in are fetched together: a fetch for each of them is what costs, on both sides. Nor may it take long: a
- * paused partition that is resumed waits for the fetch under way.
+ * What trickles in is fetched together, since a fetch for each record is what costs, on both sides: no more often than it
+ * would be committed, and at least after so long.
  */
-const FETCH_TOGETHER = { maxWaitTimeInMs: 50, minBytes: 64 * 1024 }
-/** Hardly waits for more: at a thousand a second a few come together in that time, and each fetch costs. */
-const FETCH_SOON = { maxWaitTimeInMs: 10, minBytes: 16 * 1024 }
+const MAX_FETCH_INTERVAL_MS = 100
+/** As many batches as a fetch may bring are handed over side by side: each of them waits for the next fetch. */
+const FETCHED_BATCHES = 64
 const DRAIN_DEADLINE_MS = 15_000
 
 /**
@@ -90,6 +93,7 @@ export class Processor<Event, State> {
   readonly #outage: RepeatedWarning
   #running: Promise<void> | undefined
   #isPaused = false
+  #fetchedAtMs = 0
 
   constructor(options: ProcessorOptions<Event, State>) {
     requirePatchedKafkajs()
@@ -104,6 +108,8 @@ export class Processor<Event, State> {
       group: options.group,
       writerId: `${options.group}-${randomUUID()}`,
       membership: this.#membership,
+      commitIntervalMs: options.commitIntervalMs,
+      isPrompt: options.isPrompt === true,
       counters: this.counters,
       log: options.log,
     })
@@ -187,10 +193,12 @@ export class Processor<Event, State> {
       await consumer.subscribe({ topics, fromBeginning: true })
       await consumer.run({
         autoCommit: false,
-        partitionsConsumedConcurrently: 1,
-        // Never throws and never waits: an error would use up retries that are counted for good, and the next
-        // fetch from a broker waits for all batches of the one before.
-        eachBatch: async ({ batch }) => this.#tasks.get(batch.partition)?.accept(batch),
+        partitionsConsumedConcurrently: FETCHED_BATCHES,
+        // Never throws: an error would use up retries that are counted for good.
+        eachBatch: async ({ batch }) => {
+          this.#tasks.get(batch.partition)?.accept(batch)
+          await this.#untilNextFetch()
+        },
       })
       await untilAborted(crashed, this.#stop.signal)
       this.#state = 'stopping'
@@ -201,6 +209,15 @@ export class Processor<Event, State> {
         consumer.disconnect().catch((error) => this.#options.log.debug(describe(error))),
       )
     }
+  }
+
+  /** The next fetch from a broker waits for all batches of the one before. */
+  async #untilNextFetch(): Promise<void> {
+    // All that came with it is to be taken in first.
+    await setImmediate()
+    for (const { isBehind } of this.#tasks.values()) if (isBehind) return
+    const intervalMs = Math.min(this.#commits.intervalMs, MAX_FETCH_INTERVAL_MS)
+    await sleep(this.#fetchedAtMs + intervalMs - Date.now(), this.#stop.signal)
   }
 
   /**
@@ -216,7 +233,7 @@ export class Processor<Event, State> {
   }
 
   #createConsumer(kafka: Kafka): Consumer {
-    const { group, sessionTimeoutMs, isPrompt } = this.#options
+    const { group, sessionTimeoutMs } = this.#options
     return kafka.consumer({
       groupId: group,
       sessionTimeout: sessionTimeoutMs,
@@ -228,7 +245,8 @@ export class Processor<Event, State> {
       ],
       allowAutoTopicCreation: false,
       readUncommitted: false,
-      ...(isPrompt ? FETCH_SOON : FETCH_TOGETHER),
+      minBytes: 1,
+      maxWaitTimeInMs: FETCH_WAIT_MS,
       maxBytesPerPartition: 256 * 1024,
       metadataMaxAge: 60_000,
       // Ours is the only hand that restarts it.
@@ -238,9 +256,12 @@ export class Processor<Event, State> {
 
   /** @returns a promise that rejects when the consumer crashes */
   #listen(consumer: Consumer): Promise<never> {
-    const { GROUP_JOIN, HEARTBEAT, END_BATCH_PROCESS, CRASH } = consumer.events
+    const { GROUP_JOIN, FETCH, HEARTBEAT, END_BATCH_PROCESS, CRASH } = consumer.events
     consumer.on(GROUP_JOIN, ({ payload }) => {
       this.#assign(consumer, payload as GroupJoin)
+    })
+    consumer.on(FETCH, () => {
+      this.#fetchedAtMs = Date.now()
     })
     consumer.on(HEARTBEAT, () => this.#membership.confirm())
     consumer.on(END_BATCH_PROCESS, ({ payload }) => {
@@ -277,7 +298,7 @@ export class Processor<Event, State> {
   }
 
   #createTask(consumer: Consumer, partition: number): Task<Event, State> {
-    const { group, work, retries, deadLetters, seal, commitIntervalMs, isPrompt, log } = this.#options
+    const { group, work, retries, deadLetters, seal, log } = this.#options
     return new Task({
       group,
       partition,
@@ -285,8 +306,6 @@ export class Processor<Event, State> {
       retryTopic: retries.name,
       deadLetterTopic: deadLetters.name,
       seal: seal ?? ((record) => record),
-      commitIntervalMs,
-      isPrompt: isPrompt === true,
       consumer,
       producerKafka: this.#producerKafka,
       isPaused: () => this.#isPaused,

@@ -17,7 +17,7 @@ export interface InputRecord<Event> {
   readonly event: Event
   readonly headers: IHeaders
   /** The context of the trace that whatever it causes is to continue; see lib/tracing.ts. */
-  readonly traceparent?: string
+  readonly traceparent?: string | undefined
 }
 
 /** A record as it came, before it is known to be any good. Topic, partition and offset are those of `source`. */
@@ -118,16 +118,52 @@ export function publish<Event>(topic: Topic<Event>, event: Event, note: string):
 export function decodeRecord<Event>(
   record: RawRecord,
   inputs: ReadonlyMap<string, Topic<Event>>,
+  traceparent?: string,
 ): InputRecord<Event> {
-  const { topic: from, partition, offset, timestampMs, source, headers } = record
-  const topic = inputs.get(from)
+  const topic = inputs.get(record.topic)
   if (!topic) {
     throw new UnusableRecordError(
-      `comes from '${from}', which this group does not read, or names no dead letter`,
+      `comes from '${record.topic}', which this group does not read, or names no dead letter`,
     )
   }
-  const event = topic.takeWhole?.(record) ?? decodeKeyed(topic, record)
-  return { topic: from, partition, offset, timestampMs, source, event, headers }
+  return new DecodedRecord(record, topic.takeWhole?.(record) ?? decodeKeyed(topic, record), traceparent)
+}
+
+/** A record with its event. All else is asked of the record: most of it nobody wants to know. */
+class DecodedRecord<Event> implements InputRecord<Event> {
+  readonly event: Event
+  readonly traceparent: string | undefined
+  readonly #record: RawRecord
+
+  constructor(record: RawRecord, event: Event, traceparent: string | undefined) {
+    this.#record = record
+    this.event = event
+    this.traceparent = traceparent
+  }
+
+  get topic(): string {
+    return this.#record.topic
+  }
+
+  get partition(): number {
+    return this.#record.partition
+  }
+
+  get offset(): number {
+    return this.#record.offset
+  }
+
+  get timestampMs(): number {
+    return this.#record.timestampMs
+  }
+
+  get source(): string {
+    return this.#record.source
+  }
+
+  get headers(): IHeaders {
+    return this.#record.headers
+  }
 }
 
 function decodeKeyed<Event>(topic: Topic<Event>, record: RawRecord): Event {

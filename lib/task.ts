@@ -19,14 +19,6 @@ import type { Offsets, Work } from './work.ts'
 
 /** When there is nothing to do but to move past control records: they are not worth a transaction each. */
 const TAIL_COMMIT_AFTER_MS = 200
-/**
- * A transaction costs the same whatever is in it, and when they come to take longer the machine is short of time: so many
- * times as long as the last one took passes from one beginning to the next, within bounds. Behind, all of that time.
- */
-const COMMIT_SPACING = 6
-/** For work that others wait for with each record. */
-const PROMPT_COMMIT_SPACING = 1
-const MAX_COMMIT_INTERVAL_MS = 500
 /** Batches beyond the position that may still arrive after a seek, before the position itself is in doubt. */
 const MAX_GAPS = 5
 /** A failure so long ago has nothing to do with the next one. */
@@ -41,8 +33,6 @@ export interface TaskContext<Event, State> {
   retryTopic: string
   deadLetterTopic: string
   seal: Sealer
-  commitIntervalMs: number
-  isPrompt: boolean
   consumer: Consumer
   /** Not the consumer's: see {@link createKafka}. */
   producerKafka: Kafka
@@ -128,6 +118,11 @@ export class Task<Event, State> {
   get isHeldUp(): boolean {
     for (const input of this.#inputs) if (this.#opened && input.paused) return true
     return false
+  }
+
+  /** Whether much more lies at the broker than has been fetched, and there is room for it. */
+  get isBehind(): boolean {
+    return this.#inputs.isBehind
   }
 
   /** Takes in what the consumer fetched. Never waits and never throws: both would hold up or end the consumer. */
@@ -364,25 +359,17 @@ export class Task<Event, State> {
         await this.#wakeUp.wait(Number.POSITIVE_INFINITY)
         continue
       }
-      const { ready, isRemembering, isBehind } = this.#inputs
+      const { ready, isRemembering } = this.#inputs
       if (ready >= work.maxBatchRecords) return
       const sinceBeginMs = Date.now() - this.#context.commits.lastBeginMs
       const tail = !isRemembering && !this.#committing && this.#inputs.uncommitted.size > 0
       let dueAfterMs = tail ? TAIL_COMMIT_AFTER_MS : Number.POSITIVE_INFINITY
-      if (ready > 0) dueAfterMs = this.#commitInterval(isBehind)
+      if (ready > 0) dueAfterMs = this.#context.commits.intervalMs
       const asks = work.overdue !== undefined && !isRemembering
       const untilLookMs = asks ? this.#lastLookMs + OVERDUE_LOOK_MS - Date.now() : Number.POSITIVE_INFINITY
       if (sinceBeginMs >= dueAfterMs || untilLookMs <= 0) return
       await this.#wakeUp.wait(Math.min(dueAfterMs - sinceBeginMs, untilLookMs))
     }
-  }
-
-  #commitInterval(isBehind: boolean): number {
-    const { commitIntervalMs, isPrompt, commits } = this.#context
-    const spacing = isPrompt ? PROMPT_COMMIT_SPACING : COMMIT_SPACING
-    // The end of a log that others write to in transactions is ahead of what can be read: that is not being behind.
-    const spacedMs = isBehind && !isPrompt ? MAX_COMMIT_INTERVAL_MS : commits.lastMs * spacing
-    return Math.max(commitIntervalMs, Math.min(spacedMs, MAX_COMMIT_INTERVAL_MS))
   }
 
   /** What the work has to say by now without a record that asks for it, with all that was taken out behind it. */

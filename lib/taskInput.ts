@@ -1,4 +1,4 @@
-import type { Batch, IHeaders } from 'kafkajs'
+import type { Batch, IHeaders, KafkaMessage } from 'kafkajs'
 import {
   DEAD_LETTER_HEADER,
   formatPosition,
@@ -8,6 +8,7 @@ import {
   SOURCE_HEADER,
   TIMESTAMP_HEADER,
 } from './record.ts'
+import { FetchedRecord } from './recordBatchDecoder.ts'
 import { sizeOfHeaders } from './transaction.ts'
 
 /**
@@ -18,6 +19,9 @@ export const PAUSE_ABOVE_RECORDS = 4_000
 export const PAUSE_ABOVE_BYTES = 8 * 1024 * 1024
 const RESUME_BELOW_RECORDS = 2_500
 const RESUME_BELOW_BYTES = 5 * 1024 * 1024
+
+/** What waits: as it was fetched, since most of what a record is made of is made only when it is worked on. */
+type Waiting = Pick<FetchedRecord, 'position' | 'timestampMs' | 'key' | 'value' | 'headers' | 'size'>
 
 /**
  * What a task knows of one input topic: where it reads, what waits, and how far it has got.
@@ -36,7 +40,7 @@ export class TaskInput {
   /** End of the partition as the broker last told it. */
   endOffset = 0
   paused = false
-  #queue: RawRecord[] = []
+  #queue: Waiting[] = []
   #head = 0
   #queuedBytes = 0
   /** When the oldest record was sent of those that were taken out and are not committed. */
@@ -70,12 +74,12 @@ export class TaskInput {
 
   /** Whether one of these is here. */
   get hasRemembered(): boolean {
-    return this.queued > 0 && this.#queue[this.#head]!.isDone
+    return this.queued > 0 && this.#isDone(this.#queue[this.#head]!)
   }
 
   /** When the record that comes next was sent; undefined while none is here. */
   get nextTimestampMs(): number | undefined {
-    return this.#queue[this.#head]?.readTimestampMs
+    return this.#queue[this.#head]?.timestampMs
   }
 
   /** When the oldest record was sent of those that are here and not committed; undefined when none is. */
@@ -85,7 +89,7 @@ export class TaskInput {
 
   /** The offset of the record that comes next, or where it will be. */
   get nextToRead(): number {
-    return this.queued > 0 ? this.#queue[this.#head]!.readOffset : this.position
+    return this.queued > 0 ? this.#queue[this.#head]!.position : this.position
   }
 
   /** Records not yet committed, control records included, as far as known. */
@@ -129,30 +133,10 @@ export class TaskInput {
     if (Number(fetchedOffset) > this.position || Number(batch.highWatermark) < this.position) return false
     this.endOffset = Number(batch.highWatermark)
     for (const message of batch.messages) {
-      const offset = Number(message.offset)
-      if (offset < this.position) continue
-      const headers = (message.headers ?? {}) as IHeaders
-      const settles = this.#readSettled(headers)
-      // Only with the letter that it was is a record taken at its word: anybody can write to a topic.
-      const origin = settles === undefined ? undefined : readOrigin(headers)
-      const readTimestampMs = Number(message.timestamp)
-      const record: RawRecord = {
-        topic: origin?.topic ?? this.topic,
-        partition: origin?.partition ?? this.partition,
-        offset: origin?.offset ?? offset,
-        readOffset: offset,
-        readTimestampMs,
-        isDone: offset < this.floor,
-        settles,
-        // Not the time of the redrive: whoever goes by the age of records would think all that wait are long past.
-        timestampMs: origin === undefined ? readTimestampMs : readFirstTimestamp(headers, readTimestampMs),
-        source: origin?.source ?? formatPosition(this.topic, this.partition, message.offset),
-        key: message.key,
-        value: message.value,
-        headers,
-      }
-      this.#queuedBytes += sizeOf(record)
-      this.#queue.push(record)
+      const waiting = message instanceof FetchedRecord ? message : readMessage(message)
+      if (waiting.position < this.position) continue
+      this.#queuedBytes += waiting.size
+      this.#queue.push(waiting)
     }
     this.position = Math.max(this.position, Number(batch.lastOffset()) + 1)
     return true
@@ -170,12 +154,38 @@ export class TaskInput {
     return true
   }
 
+  #isDone({ position }: Waiting): boolean {
+    return position < this.floor
+  }
+
+  #toRecord(waiting: Waiting): RawRecord {
+    const settles = this.#deadLetterTopic === undefined ? undefined : this.#readSettled(waiting.headers)
+    return settles === undefined
+      ? new ReadRecord(this.topic, this.partition, waiting, this.#isDone(waiting))
+      : this.#toRedriven(waiting, settles)
+  }
+
+  /** Only with the letter that it was is a record taken at its word: anybody can write to a topic. */
+  #toRedriven(waiting: Waiting, settles: number): RawRecord {
+    const { position: readOffset, timestampMs: readTimestampMs, key, value, headers } = waiting
+    const isDone = this.#isDone(waiting)
+    const origin = readOrigin(headers) ?? {
+      topic: this.topic,
+      partition: this.partition,
+      offset: readOffset,
+      source: formatPosition(this.topic, this.partition, readOffset),
+      timestampMs: readTimestampMs,
+    }
+    // Not the time of the redrive: whoever goes by the age of records would think all that wait are long past.
+    const timestampMs = Math.min(origin.timestampMs ?? readTimestampMs, readTimestampMs)
+    return { ...origin, timestampMs, readOffset, readTimestampMs, isDone, settles, key, value, headers }
+  }
+
   /** The offset of the dead letter that a record of the retry topic names, if it names one of this partition. */
   #readSettled(headers: IHeaders): number | undefined {
-    if (this.#deadLetterTopic === undefined) return undefined
     const letter = parsePosition(headerText(headers, DEAD_LETTER_HEADER) ?? '')
-    const isOurs = letter?.topic === this.#deadLetterTopic && letter.partition === this.partition
-    return isOurs ? letter.offset : undefined
+    const isOurs = letter?.topic === this.#deadLetterTopic && letter?.partition === this.partition
+    return isOurs ? letter?.offset : undefined
   }
 
   /**
@@ -183,18 +193,18 @@ export class TaskInput {
    * remembered, those alone.
    */
   shift(most: number, untilMs = Number.POSITIVE_INFINITY): RawRecord[] {
+    const records: RawRecord[] = []
     const last = Math.min(this.#head + most, this.#queue.length)
     const isRemembering = this.hasRemembered
-    let end = Math.min(this.#head + 1, last)
-    while (end < last) {
-      const { isDone, readTimestampMs } = this.#queue[end]!
-      if (readTimestampMs > untilMs || isDone !== isRemembering) break
-      end++
+    while (this.#head < last) {
+      const waiting = this.#queue[this.#head]!
+      const isDue = waiting.timestampMs <= untilMs && this.#isDone(waiting) === isRemembering
+      if (records.length > 0 && !isDue) break
+      if (!isRemembering) this.#inHandSinceMs ??= waiting.timestampMs
+      records.push(this.#toRecord(waiting))
+      this.#queuedBytes -= waiting.size
+      this.#head++
     }
-    const records = this.#queue.slice(this.#head, end)
-    if (!isRemembering) this.#inHandSinceMs ??= records[0]?.readTimestampMs
-    this.#head = end
-    for (const record of records) this.#queuedBytes -= sizeOf(record)
     if (this.#head === this.#queue.length) {
       this.#queue = []
       this.#head = 0
@@ -206,20 +216,76 @@ export class TaskInput {
   }
 }
 
-/** The position that a redriven record had at first. */
+/** A record that counts where it was read. What it takes an object to say is made when it is asked for. */
+class ReadRecord implements RawRecord {
+  readonly topic: string
+  readonly partition: number
+  readonly isDone: boolean
+  readonly #read: Waiting
+  #source: string | undefined
+
+  constructor(topic: string, partition: number, read: Waiting, isDone: boolean) {
+    this.topic = topic
+    this.partition = partition
+    this.#read = read
+    this.isDone = isDone
+  }
+
+  get settles(): undefined {
+    return undefined
+  }
+
+  get offset(): number {
+    return this.#read.position
+  }
+
+  get readOffset(): number {
+    return this.#read.position
+  }
+
+  get timestampMs(): number {
+    return this.#read.timestampMs
+  }
+
+  get readTimestampMs(): number {
+    return this.#read.timestampMs
+  }
+
+  get source(): string {
+    this.#source ??= formatPosition(this.topic, this.partition, this.#read.position)
+    return this.#source
+  }
+
+  get key(): Buffer | null {
+    return this.#read.key
+  }
+
+  get value(): Buffer | null {
+    return this.#read.value
+  }
+
+  get headers(): IHeaders {
+    return this.#read.headers
+  }
+}
+
+/** A message of kafkajs, which decodes itself what is compressed. */
+function readMessage({ offset, timestamp, key, value, headers = {} }: KafkaMessage): Waiting {
+  return {
+    position: Number(offset),
+    timestampMs: Number(timestamp),
+    key,
+    value,
+    headers,
+    size: (key?.length ?? 0) + (value?.length ?? 0) + sizeOfHeaders(headers),
+  }
+}
+
+/** The position that a redriven record had at first, and when it was sent then, as far as it says. */
 function readOrigin(headers: IHeaders) {
   const source = headerText(headers, SOURCE_HEADER)
   const position = source === undefined ? undefined : parsePosition(source)
-  return position && { ...position, source: source! }
-}
-
-/** When a redriven record was sent at first: by its header, but never after its redrive. */
-function readFirstTimestamp(headers: IHeaders, redrivenMs: number): number {
+  if (source === undefined || position === undefined) return undefined
   const text = headerText(headers, TIMESTAMP_HEADER) ?? ''
-  return /^\d{1,15}$/.test(text) ? Math.min(Number(text), redrivenMs) : redrivenMs
-}
-
-/** What a record holds on to. */
-function sizeOf({ key, value, headers }: RawRecord): number {
-  return (key?.length ?? 0) + (value?.length ?? 0) + sizeOfHeaders(headers)
+  return { ...position, source, timestampMs: /^\d{1,15}$/.test(text) ? Number(text) : undefined }
 }

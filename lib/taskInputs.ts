@@ -1,6 +1,9 @@
 import type { RawRecord } from './record.ts'
 import type { TaskInput } from './taskInput.ts'
 
+/** The end of a log that others write to in transactions is ahead of what can be read: that is not being behind. */
+const BEHIND_RECORDS = 200
+
 /** All inputs of a task together. */
 export class TaskInputs implements Iterable<TaskInput> {
   readonly #byTopic: ReadonlyMap<string, TaskInput>
@@ -43,9 +46,11 @@ export class TaskInputs implements Iterable<TaskInput> {
     return ready
   }
 
-  /** Whether more lies at the broker than has been fetched. */
+  /** Whether much more lies at the broker than has been fetched, and there is room for it. */
   get isBehind(): boolean {
-    for (const { position, endOffset } of this) if (position < endOffset) return true
+    for (const { position, endOffset, paused } of this) {
+      if (!paused && endOffset - position > BEHIND_RECORDS) return true
+    }
     return false
   }
 

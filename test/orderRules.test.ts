@@ -129,6 +129,19 @@ describe('the window of order ids', () => {
     assert.equal(seen.admit(order(), 'raw/0/2', 0), 'duplicate')
   })
 
+  it('knows each of thousands, also after as many have gone', () => {
+    const seen = new DedupeWindow({ maxOrders: 3_000, maxAgeMs: 1_000 })
+    const count = 10_000
+    const ask = (n: number, more: number) =>
+      seen.admit(order({ orderId: `ord-${n}`, total: n + more }), `raw/0/${n}/${more}`, 0)
+    for (let n = 0; n < count; n++) assert.equal(ask(n, 0), 'first')
+    // The first question makes room: it forgets the oldest of those that it holds.
+    for (let n = count - 2_999; n < count; n++) {
+      assert.equal(seen.admit(order({ orderId: `ord-${n}`, total: n }), 'raw/0/again', 0), 'duplicate')
+      assert.equal(ask(n, 1), 'conflict')
+    }
+  })
+
   it('is bounded by number and by age', () => {
     const seen = window()
     for (let n = 1; n <= 10; n++) seen.admit(order({ orderId: `ord-${n}` }), `raw/0/${n}`, n)

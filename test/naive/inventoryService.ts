@@ -7,7 +7,7 @@ import { runNaively } from './service.ts'
 await runNaively('inventory', (config, database) => {
   const { ordersValidated, inventoryEvents } = config.topics
   return {
-    input: ordersValidated,
+    inputs: [ordersValidated],
     async handle({ orderId, items }: OrderValidated) {
       const isReserved = await inTransaction(database, (client) => takeAll(client, items))
       return publish(

@@ -20,7 +20,7 @@ await runNaively('payment', (config) => {
   }
 
   return {
-    input: ordersValidated,
+    inputs: [ordersValidated],
     async handle(order: OrderValidated) {
       const { orderId, total: amount, currency } = order
       const { authorisationId, reason = 'declined' } = await charge(order)

@@ -6,10 +6,21 @@ import { formatPosition, type Outgoing, SOURCE_HEADER } from '../../lib/record.t
 import type { GroupName, Topic } from '../../lib/topics.ts'
 
 const STOP_DEADLINE_MS = 10_000
+/** Messages in hand at a time, each of another partition: one, as kafkajs has it, unless a benchmark asks for more. */
+const PARTITIONS_AT_ONCE = Number(process.env.NAIVE_PARTITIONS_AT_ONCE ?? 1)
+
+/** What a message is read from. */
+export interface NaiveRecord {
+  topic: string
+  partition: number
+  offset: number
+  timestampMs: number
+}
 
 export interface NaiveWork<Event> {
-  input: Topic<Event>
-  handle(event: Event): Promise<Outgoing>
+  inputs: readonly Topic<Event>[]
+  /** @returns what is to be sent, if anything is */
+  handle(event: Event, from: NaiveRecord): Promise<Outgoing | undefined>
 }
 
 /**
@@ -26,7 +37,8 @@ export async function runNaively<Event>(
   const log = createLogger(group, config.log)
   const database = openDatabase(config.databaseUrl, 8, log)
   await migrateDatabase(database, log)
-  const { input, handle } = await setUp(config, database)
+  const { inputs, handle } = await setUp(config, database)
+  const topics = new Map(inputs.map((input) => [input.name, input]))
   const { brokers, sessionTimeoutMs } = config.kafka
   const kafka = new Kafka({ clientId: group, brokers, logLevel: logLevel.ERROR, retry: { retries: 20 } })
   const producer = kafka.producer({ allowAutoTopicCreation: false })
@@ -43,18 +55,23 @@ export async function runNaively<Event>(
 
   await producer.connect()
   await consumer.connect()
-  await consumer.subscribe({ topic: input.name, fromBeginning: true })
+  await consumer.subscribe({ topics: [...topics.keys()], fromBeginning: true })
   await consumer.run({
+    partitionsConsumedConcurrently: PARTITIONS_AT_ONCE,
     eachMessage: async ({ topic, partition, message }) => {
       let event: Event
       try {
-        event = input.decode(message.value!)
+        event = topics.get(topic)!.decode(message.value!)
       } catch (error) {
         console.error(`could not use ${topic}/${partition}/${message.offset}:`, error)
         return
       }
-      const { topic: output, key, value } = await handle(event)
-      const headers = { [SOURCE_HEADER]: formatPosition(topic, partition, message.offset) }
+      const { offset, timestamp } = message
+      const from = { topic, partition, offset: Number(offset), timestampMs: Number(timestamp) }
+      const outgoing = await handle(event, from)
+      if (!outgoing) return
+      const { topic: output, key, value } = outgoing
+      const headers = { [SOURCE_HEADER]: formatPosition(topic, partition, offset) }
       await producer.send({ topic: output, messages: [{ key, value, headers }] })
     },
   })

@@ -46,5 +46,5 @@ await runNaively('validator', (config, database) => {
       orderId,
     )
   }
-  return { input: ordersRaw, handle }
+  return { inputs: [ordersRaw], handle }
 })
