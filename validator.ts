@@ -62,10 +62,7 @@ await runService(
         window.admit(event, source, timestampMs),
       )
       const customerOf = await customers.find(records.map(({ event }) => event.customerId))
-      const product = await catalogue.lookUp(
-        database,
-        records.flatMap(({ event }) => event.items.map(({ sku }) => sku)),
-      )
+      const product = await catalogue.lookUp(database, skusOf(records))
       const knowledge = { customer: (id: string) => customerOf.get(id), product }
       const now = new Date().toISOString()
       return records.map(({ event: order, source }, index) => {
@@ -121,3 +118,12 @@ await runService(
     }
   },
 )
+
+/** With repetitions. In loops: this is done for each order, and lists of lists cost more than the look-ups. */
+function skusOf(records: InputRecord<OrderPlaced>[]): string[] {
+  const skus: string[] = []
+  for (const { event } of records) {
+    for (const { sku } of event.items) skus.push(sku)
+  }
+  return skus
+}

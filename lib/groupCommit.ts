@@ -11,12 +11,10 @@ import { fenceWriter, isStaleMember, type TaskCommit, TransactionWriter } from '
  * A transaction costs the same whatever is in it, and when they come to take longer the machine is short of time: so many
  * times as long as the last one took passes from one beginning to the next, within bounds.
  */
-const COMMIT_SPACING = Number(process.env.XSPACING ?? 3)
+const COMMIT_SPACING = 3
 /** For work that others wait for with each record. */
 const PROMPT_COMMIT_SPACING = 1
 const MAX_COMMIT_INTERVAL_MS = 500
-/** Longest that a transaction waits for what other tasks are about to add to it. */
-const MAX_GATHER_MS = 20
 
 export interface GroupCommitOptions {
   kafka: Kafka
@@ -53,8 +51,9 @@ export class GroupCommit {
   #opening: Promise<TransactionWriter> | undefined
   readonly #fences = new Map<string, Promise<void>>()
   /** Tasks that are about to submit. */
-  #expected = 0
-  #allHere: () => void = () => undefined
+  readonly #expected = new Set<number>()
+  /** Called when somebody has submitted, or is not expected any more. */
+  #onChange: () => void = () => undefined
   /** When the last transaction began. */
   lastBeginMs = 0
   /** How long it took. */
@@ -99,12 +98,12 @@ export class GroupCommit {
     await fence
   }
 
-  /** Says that a submission is about to come. @returns to be called when it has come, or will not */
-  expect(): () => void {
-    this.#expected++
+  /** Says that a task is about to submit something. @returns to be called when it has, or will not */
+  expect(partition: number): () => void {
+    this.#expected.add(partition)
     return () => {
-      this.#expected--
-      if (this.#expected === 0) this.#allHere()
+      this.#expected.delete(partition)
+      this.#onChange()
     }
   }
 
@@ -118,6 +117,7 @@ export class GroupCommit {
   submit(commit: TaskCommit, decided: number, isOurs: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ commit, decided, isOurs, resolve, reject })
+      this.#onChange()
       if (!this.#isRunning) void this.#run()
     })
   }
@@ -154,14 +154,22 @@ export class GroupCommit {
     this.#isRunning = false
   }
 
-  /** Waits for those that are about to submit, for no longer than a transaction of its own would take. */
+  /** Waits for those that are about to submit, for no longer than until another transaction would be due. */
   async #gather(): Promise<void> {
     // All that waited for the transaction before goes on at the same time.
     await setImmediate()
-    if (this.#expected === 0) return
-    const here = new AbortController()
-    this.#allHere = () => here.abort()
-    await sleep(Math.min(this.#lastMs, MAX_GATHER_MS), here.signal)
+    if (this.#isComplete) return
+    const complete = new AbortController()
+    this.#onChange = () => this.#isComplete && complete.abort()
+    await sleep(this.intervalMs, complete.signal)
+    this.#onChange = () => undefined
+  }
+
+  /** Whoever has something waiting can have nothing more in the same transaction. */
+  get #isComplete(): boolean {
+    const here = new Set(this.#waiting.map(({ commit }) => commit.partition))
+    for (const partition of this.#expected) if (!here.has(partition)) return false
+    return true
   }
 
   /** Once more without what is not ours any more, when the group has moved on in between. */

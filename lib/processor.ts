@@ -62,7 +62,7 @@ type GroupJoin = ConsumerGroupJoinEvent['payload'] & Member & { assignmentUserDa
 
 const MAX_RESTART_MS = 1_000
 /** How long a fetch waits at the broker for the first record: a partition that is resumed meanwhile waits for it too. */
-const FETCH_WAIT_MS = Number(process.env.XWAIT ?? 200)
+const FETCH_WAIT_MS = 200
 /**
  * What trickles in is fetched together, since a fetch for each record is what costs, on both sides: no more often than it
  * would be committed, and at least after so long.

@@ -76,7 +76,7 @@ export const SERVICE_FLAGS = {
 } as const
 /** Those of a service that can be several processes at once. */
 export const WORKER_FLAGS = { ...SERVICE_FLAGS, instances: { type: 'string' } } as const
-const DEFAULT_BATCH_RECORDS = 2_000
+const DEFAULT_BATCH_RECORDS = 1_000
 /** Nobody waits for a service that writes to no topic, and a transaction costs the same when it carries offsets alone. */
 const UNHURRIED_COMMIT_MS = 500
 

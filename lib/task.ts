@@ -288,8 +288,7 @@ export class Task<Event, State> {
     if (!this.#opened) throw new Error('the position was lost, looking again')
     const records = this.#inputs.shift(this.#context.work.maxBatchRecords)
     for (const input of this.#inputs) this.#resume(input)
-    // Not while something of ours is in the transaction that would wait for this.
-    const submitted = this.#committing ? undefined : this.#context.commits.expect()
+    const submitted = this.#context.commits.expect(this.partition)
     try {
       const decisions = await this.#deciding.decideAll(records)
       await this.#committing
@@ -298,7 +297,7 @@ export class Task<Event, State> {
       // What is said and committed stands on all that is to be remembered.
       if (!this.#inputs.isRemembering) await this.#submit(decisions)
     } finally {
-      submitted?.()
+      submitted()
     }
   }
 

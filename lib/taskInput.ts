@@ -15,9 +15,9 @@ import { sizeOfHeaders } from './transaction.ts'
  * What waits to be worked on, above which fetching its partition is paused, and below which it goes on. By bytes
  * too: a few thousand of the largest records would be gigabytes.
  */
-export const PAUSE_ABOVE_RECORDS = 4_000
+export const PAUSE_ABOVE_RECORDS = 2_500
 export const PAUSE_ABOVE_BYTES = 8 * 1024 * 1024
-const RESUME_BELOW_RECORDS = 2_500
+const RESUME_BELOW_RECORDS = 1_500
 const RESUME_BELOW_BYTES = 5 * 1024 * 1024
 
 /** What waits: as it was fetched, since most of what a record is made of is made only when it is worked on. */
