@@ -5,7 +5,7 @@ import { STAGE_PREFIX, type StageCluster } from './stageCluster.ts'
 import { type StreamsPeer, startStreams } from './stageJava.ts'
 import { startPlatformatic } from './stagePlatformatic.ts'
 
-export const NAIVE_ORDERS = 40_000
+export const NAIVE_ORDERS = 10_000
 
 /** The validator's whole job, or only to copy records with a header. */
 export type StageJob = 'validate' | 'copy'

@@ -1,7 +1,11 @@
-import type { Kafka } from 'kafkajs'
+import type { Admin, Kafka } from 'kafkajs'
+import { sleep } from './async.ts'
 import { JUDGE_NAMES, SETTLERS } from './judges.ts'
 import { fetchBounds } from './topicBounds.ts'
 import { type GroupName, judgeTopics, type TopicTable } from './topics.ts'
+
+const MAX_ATTEMPTS = 20
+const RETRY_MS = 100
 
 /** A consumer group and the topics that it works through. */
 export interface WorkingGroup {
@@ -52,7 +56,7 @@ export async function fetchPositions(
   try {
     const positions: GroupPosition[] = []
     for (const { group, topics } of groups) {
-      const committed = await admin.fetchOffsets({ groupId: group, topics: [...topics] })
+      const committed = await fetchOffsets(admin, group, topics)
       const { bounds } = await fetchBounds(kafka, topics)
       for (const { topic, partitions } of committed) {
         for (const { partition, offset } of partitions) {
@@ -70,6 +74,18 @@ export async function fetchPositions(
     return positions
   } finally {
     await admin.disconnect()
+  }
+}
+
+/** A coordinator that is just taking a group over says so, and kafkajs does not ask again. */
+async function fetchOffsets(admin: Admin, groupId: string, topics: readonly string[]) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await admin.fetchOffsets({ groupId, topics: [...topics] })
+    } catch (error) {
+      if ((error as { retriable?: boolean }).retriable !== true || attempt === MAX_ATTEMPTS) throw error
+      await sleep(RETRY_MS)
+    }
   }
 }
 
