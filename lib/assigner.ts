@@ -15,7 +15,7 @@ export interface Claimant extends Claim {
 
 /**
  * Spreads tasks evenly over the members, and leaves a task with the member that has it where that is even enough:
- * each move costs a fence and a read-back.
+ * each move costs a look at the offsets and a read-back.
  *
  * Two members can claim the same task (one was stopped, lost it, and woke up): the first by member id keeps it,
  * which is harmless, since the group refuses what the other commits.
@@ -56,7 +56,8 @@ export function spreadTasks(
  * @param claim what this instance has at the time of the join
  */
 export function coPartitioningAssigner(claim: () => Claim): PartitionAssigner {
-  const name = 'CoPartitioned'
+  // Another one than that of members that say nothing of their writers: a group refuses to mix them.
+  const name = 'CoPartitionedWriters'
   return ({ cluster }) => ({
     name,
     version: 1,

@@ -15,6 +15,9 @@ const COMMIT_SPACING = 3
 /** For work that others wait for with each record. */
 const PROMPT_COMMIT_SPACING = 1
 const MAX_COMMIT_INTERVAL_MS = 500
+const MAX_GATHER_MS = 100
+/** After a failure each task commits by itself for so long: what one of them has may be what the broker refuses. */
+const ALONE_MS = 5_000
 
 export interface GroupCommitOptions {
   kafka: Kafka
@@ -51,9 +54,10 @@ export class GroupCommit {
   #opening: Promise<TransactionWriter> | undefined
   readonly #fences = new Map<string, Promise<void>>()
   /** Tasks that are about to submit. */
-  readonly #expected = new Set<number>()
+  readonly #expected = new Set<{ partition: number }>()
   /** Called when somebody has submitted, or is not expected any more. */
   #onChange: () => void = () => undefined
+  #aloneUntilMs = 0
   /** When the last transaction began. */
   lastBeginMs = 0
   /** How long it took. */
@@ -81,28 +85,32 @@ export class GroupCommit {
 
   /**
    * Ends what the writer of an owner before has left open, unless that is a member of the group: it will do so itself. At
-   * once, instead of when its time is up, which holds up the readers behind it.
+   * once, instead of when its time is up, which holds up the readers behind it. Where that was ourselves, a writer that is
+   * open has left nothing.
    */
   async fence(writer: string | undefined): Promise<void> {
     const { kafka, group, writerId, membership, log } = this.#options
-    if (writer === undefined || writer === writerId || membership.isWriter(writer)) return
+    if (writer === writerId) return this.open()
+    if (writer === undefined || membership.isWriter(writer)) return
     let fence = this.#fences.get(writer)
     if (!fence) {
       fence = fenceWriter(kafka, group, writer, log)
       this.#fences.set(writer, fence)
-      fence.then(
-        () => log.info(`what ${writer} has left open is ended`),
-        () => this.#fences.delete(writer),
-      )
+      fence
+        .then(() => log.info(`what ${writer} has left open is ended`))
+        // Only those under way are shared: it may wake up, be a member again, and be killed.
+        .finally(() => this.#fences.delete(writer))
+        .catch(() => undefined)
     }
     await fence
   }
 
   /** Says that a task is about to submit something. @returns to be called when it has, or will not */
   expect(partition: number): () => void {
-    this.#expected.add(partition)
+    const task = { partition }
+    this.#expected.add(task)
     return () => {
-      this.#expected.delete(partition)
+      this.#expected.delete(task)
       this.#onChange()
     }
   }
@@ -149,26 +157,28 @@ export class GroupCommit {
     this.#isRunning = true
     while (this.#waiting.length > 0) {
       await this.#gather()
-      await this.#commit(this.#waiting.splice(0))
+      await this.#commit(
+        this.#waiting.splice(0, Date.now() < this.#aloneUntilMs ? 1 : Number.POSITIVE_INFINITY),
+      )
     }
     this.#isRunning = false
   }
 
-  /** Waits for those that are about to submit, for no longer than until another transaction would be due. */
+  /** Waits for those that are about to submit; not for long: one of them may wait for a dependency that is away. */
   async #gather(): Promise<void> {
     // All that waited for the transaction before goes on at the same time.
     await setImmediate()
     if (this.#isComplete) return
     const complete = new AbortController()
     this.#onChange = () => this.#isComplete && complete.abort()
-    await sleep(this.intervalMs, complete.signal)
+    await sleep(Math.min(this.intervalMs, MAX_GATHER_MS), complete.signal)
     this.#onChange = () => undefined
   }
 
   /** Whoever has something waiting can have nothing more in the same transaction. */
   get #isComplete(): boolean {
     const here = new Set(this.#waiting.map(({ commit }) => commit.partition))
-    for (const partition of this.#expected) if (!here.has(partition)) return false
+    for (const { partition } of this.#expected) if (!here.has(partition)) return false
     return true
   }
 
@@ -183,10 +193,11 @@ export class GroupCommit {
         return mine
       })
       if (ours.length === 0) return
+      const opening = this.#open()
       try {
         // Without a name the group would take it from anybody.
         if (!member) throw new Error('no member of the group any more')
-        const writer = await this.#open()
+        const writer = await opening
         this.lastBeginMs = Date.now()
         await writer.commit(
           ours.map(({ commit }) => commit),
@@ -200,12 +211,14 @@ export class GroupCommit {
         for (const { resolve } of ours) resolve()
         return
       } catch (error) {
-        this.close()
+        // Another session may have another one by now.
+        if (this.#opening === opening) this.close()
         counters.transactions.aborted++
         if (isStaleMember(error) && (await membership.changedFrom(member))) {
           log.debug(`commits once more: ${describe(error)}`)
           continue
         }
+        this.#aloneUntilMs = Date.now() + ALONE_MS
         for (const { reject } of ours) reject(error)
         return
       }

@@ -17,8 +17,8 @@ export class Membership {
 
   /**
    * Whether partitions that this member has and had before were its own all the time in between. Not so when it was
-   * thrown out of the group and joined anew, nor when a generation passed of which it has heard nothing: others may have
-   * had them then.
+   * thrown out of the group and joined anew, nor when a generation passed of which it has heard nothing, because its sync
+   * failed: others may have been given their share of that one, have worked on it and committed.
    */
   isContinuedBy({ memberId, generationId }: Member): boolean {
     return memberId === this.#member?.memberId && generationId - this.#member.generationId <= 1

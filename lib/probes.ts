@@ -5,7 +5,7 @@ import { channel } from 'node:diagnostics_channel'
  * after it has not happened.
  *
  *   - joined: the group has handed out partitions
- *   - fenced: a task may write, and has not yet looked where to read
+ *   - fenced: the writer of the process is open, and a task has not yet looked where to read
  *   - charged: the gateway has answered for an order, and nobody has written that down
  *   - effects-done: the database has committed, Kafka has not
  *   - records-sent: results are in an open transaction, offsets are not

@@ -34,7 +34,7 @@ export interface ProcessorOptions<Event, State> {
   sessionTimeoutMs: number
   /** Seals what leaves, where that is asked for; dead letters stay as they came. */
   seal?: Sealer
-  /** Least time between the beginnings of two transactions of a task, unless a batch is full. */
+  /** Least time between the beginnings of two transactions, unless a batch is full. */
   commitIntervalMs: number
   /** Each record is waited for: it is fetched as it comes, and committed soon, at what that costs. */
   isPrompt?: boolean
@@ -62,7 +62,7 @@ type GroupJoin = ConsumerGroupJoinEvent['payload'] & Member & { assignmentUserDa
 
 const MAX_RESTART_MS = 1_000
 /** How long a fetch waits at the broker for the first record: a partition that is resumed meanwhile waits for it too. */
-const FETCH_WAIT_MS = 200
+const FETCH_WAIT_MS = 100
 /**
  * What trickles in is fetched together, since a fetch for each record is what costs, on both sides: no more often than it
  * would be committed, and at least after so long.
@@ -217,7 +217,8 @@ export class Processor<Event, State> {
     await setImmediate()
     for (const { isBehind } of this.#tasks.values()) if (isBehind) return
     const intervalMs = Math.min(this.#commits.intervalMs, MAX_FETCH_INTERVAL_MS)
-    await sleep(this.#fetchedAtMs + intervalMs - Date.now(), this.#stop.signal)
+    const waitMs = this.#fetchedAtMs + intervalMs - Date.now()
+    if (waitMs > 0) await sleep(waitMs, this.#stop.signal)
   }
 
   /**

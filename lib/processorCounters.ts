@@ -19,7 +19,7 @@ export class ProcessorCounters {
   /** Records written, by topic. */
   readonly out = new Map<string, number>()
   deadLetters = 0
-  /** Tasks that had to start again: errors of transactions, fences. */
+  /** Tasks that had to start again: errors of transactions, each for all the tasks in it. */
   restarts = 0
   /** Asks that were repeated because a dependency did not answer. */
   retries = 0

@@ -112,7 +112,7 @@ async function runInstances(count: number, verbose: boolean, signal: AbortSignal
       onOutput: (line) => console.log(line),
     })
   }
-  await once(signal, 'abort')
+  if (!signal.aborted) await once(signal, 'abort')
   await supervisor.stop()
 }
 

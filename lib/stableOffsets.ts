@@ -33,9 +33,10 @@ export async function fetchStableOffsets(options: StableOffsetsOptions): Promise
   await cluster.connect()
   try {
     const coordinator = await cluster.findGroupCoordinator({ groupId: group })
-    const before = await askFor(coordinator, options, false)
-    for (const writer of new Set([...before.values()].map(({ writer }) => writer))) await fence(writer)
     for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(2 * waitMs, MAX_WAIT_MS)) {
+      // Each time: an owner that was still a member may be gone by now.
+      const before = await askFor(coordinator, options, false)
+      for (const writer of new Set([...before.values()].map(({ writer }) => writer))) await fence(writer)
       try {
         return await askFor(coordinator, options, true)
       } catch (error) {

@@ -178,7 +178,7 @@ export class Task<Event, State> {
         failures = Date.now() - failedAtMs > FORGOTTEN_FAILURE_MS ? 1 : failures + 1
         failedAtMs = Date.now()
         counters.restarts++
-        // Another owner's fence is how a partition changes hands; the group says who is right.
+        // One failure can be no more than that a broker was busy; what goes on failing is to be told.
         const level = failures > 1 ? 'warn' : 'debug'
         log[level]({ task: this.partition }, `task ${this.partition} starts again: ${describe(error)}`)
         this.#opened = false
@@ -291,11 +291,16 @@ export class Task<Event, State> {
     const submitted = this.#context.commits.expect(this.partition)
     try {
       const decisions = await this.#deciding.decideAll(records)
-      await this.#committing
-      // What stands on something that was not committed is not to be committed either.
-      if (this.#failure) throw this.#failure.error
-      // What is said and committed stands on all that is to be remembered.
-      if (!this.#inputs.isRemembering) await this.#submit(decisions)
+      try {
+        await this.#committing
+        // What stands on something that was not committed is not to be committed either.
+        if (this.#failure) throw this.#failure.error
+        // What is said and committed stands on all that is to be remembered.
+        if (!this.#inputs.isRemembering) await this.#submit(decisions)
+      } catch (error) {
+        endSpans(decisions, 'not-committed')
+        throw error
+      }
     } finally {
       submitted()
     }
@@ -328,7 +333,7 @@ export class Task<Event, State> {
         this.#failure = { error }
       })
       .finally(() => {
-        this.#committing = undefined
+        if (this.#committing === committing) this.#committing = undefined
         this.#wakeUp.wake()
       })
   }

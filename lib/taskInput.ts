@@ -43,8 +43,8 @@ export class TaskInput {
   #queue: Waiting[] = []
   #head = 0
   #queuedBytes = 0
-  /** When the oldest record was sent of those that were taken out and are not committed. */
-  #inHandSinceMs: number | undefined
+  /** What was taken out and is not committed: up to which offset, and when the oldest of it was sent. */
+  #inHand: { end: number; sinceMs: number }[] = []
 
   readonly #deadLetterTopic: string | undefined
 
@@ -84,7 +84,7 @@ export class TaskInput {
 
   /** When the oldest record was sent of those that are here and not committed; undefined when none is. */
   get oldestTimestampMs(): number | undefined {
-    return this.#inHandSinceMs ?? (this.hasRemembered ? undefined : this.nextTimestampMs)
+    return this.#inHand[0]?.sinceMs ?? (this.hasRemembered ? undefined : this.nextTimestampMs)
   }
 
   /** The offset of the record that comes next, or where it will be. */
@@ -111,13 +111,13 @@ export class TaskInput {
     this.#head = 0
     this.#queuedBytes = 0
     this.paused = false
-    this.#inHandSinceMs = undefined
+    this.#inHand = []
   }
 
   /** All below this offset is committed. */
   commit(offset: number): void {
     this.committed = offset
-    this.#inHandSinceMs = undefined
+    this.#inHand = this.#inHand.filter(({ end }) => end > offset)
   }
 
   /**
@@ -200,7 +200,6 @@ export class TaskInput {
       const waiting = this.#queue[this.#head]!
       const isDue = waiting.timestampMs <= untilMs && this.#isDone(waiting) === isRemembering
       if (records.length > 0 && !isDue) break
-      if (!isRemembering) this.#inHandSinceMs ??= waiting.timestampMs
       records.push(this.#toRecord(waiting))
       this.#queuedBytes -= waiting.size
       this.#head++
@@ -212,6 +211,8 @@ export class TaskInput {
       this.#queue = this.#queue.slice(this.#head)
       this.#head = 0
     }
+    const [oldest] = records
+    if (oldest && !isRemembering) this.#inHand.push({ end: this.nextToRead, sinceMs: oldest.readTimestampMs })
     return records
   }
 }

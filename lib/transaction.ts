@@ -181,9 +181,9 @@ function formatMetadata({ writer, keepFrom }: OffsetMetadata): string {
   return `${keepFrom ?? ''}@${writer}`
 }
 
-/** Whatever else was written there, by hand or by an older version, says nothing. */
+/** Also what a version before ours stored, which named no writer. Whatever else is written there says nothing. */
 export function parseMetadata(metadata: string | null): OffsetMetadata {
-  const [, keepFrom, writer] = /^(\d{1,15})?@(.+)$/.exec(metadata ?? '') ?? []
+  const [, keepFrom, writer] = /^(\d{1,15})?(?:@(.+))?$/.exec(metadata ?? '') ?? []
   return { writer, keepFrom: keepFrom === undefined ? undefined : Number(keepFrom) }
 }
 

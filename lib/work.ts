@@ -45,6 +45,6 @@ export interface Work<Event, State> {
    * @throws an error with `canRetry` when a dependency is away: it is asked again
    */
   overdue?(state: State, handled: Offsets): Promise<Outgoing[]>
-  /** Most records in one call of `handle` and one transaction. */
+  /** Most records in one call of `handle`, and of one task in one transaction. */
   readonly maxBatchRecords: number
 }

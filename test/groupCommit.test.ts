@@ -147,6 +147,41 @@ test('what comes while a transaction is under way is decided meanwhile, and fail
   assert.equal(processor.counters.in, 2)
 })
 
+test('a task whose transaction fails each time does not keep the others from committing', async (t) => {
+  const group = await testGroup(t, { PARTITIONS: '3' })
+  const processor = startProcessor(
+    t,
+    group,
+    {},
+    {
+      createKafka: (purpose) =>
+        intercept(createKafka(group.config, purpose, group.log), {
+          onTransaction(transaction) {
+            const sendBatch = transaction.sendBatch.bind(transaction)
+            transaction.sendBatch = async (batch) => {
+              const messages = batch.topicMessages?.flatMap((topic) => topic.messages) ?? []
+              if (messages.some(({ partition }) => partition === 1)) throw new Error('refused for ever')
+              return sendBatch(batch)
+            }
+          },
+        }),
+    },
+  )
+  await until('it has its tasks', () => processor.status.tasks.length === 3)
+  const wanted: string[] = []
+  await send(group, group.first, 1, toMessages(['poison']))
+  await until('it has failed once', () => processor.counters.transactions.aborted > 0)
+  for (const round of [1, 2, 3]) {
+    for (const partition of [0, 2]) {
+      const some = ids(`${round} ${partition}`, 20)
+      wanted.push(...some)
+      await send(group, group.first, partition, toMessages(some))
+    }
+    await until('the others are done', () => processor.counters.in === wanted.length)
+  }
+  await assertFoundOnce(group, wanted)
+})
+
 /** A process that kills itself as it comes to this moment for the nth time, and resolves when it has. */
 function startDoomed(
   t: TestContext,

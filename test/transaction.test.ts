@@ -5,6 +5,7 @@ import { createKafka } from '../kafkaConfig.ts'
 import {
   MAX_SEND_BYTES,
   MAX_SEND_RECORDS,
+  parseMetadata,
   splitIntoSends,
   type TaskCommit,
   TransactionWriter,
@@ -129,6 +130,15 @@ test('a split is by number too', () => {
   }))
   const counts = [...splitIntoSends(records)].map((send) => send[0]!.messages.length)
   assert.deepEqual(counts, [MAX_SEND_RECORDS, MAX_SEND_RECORDS, 1])
+})
+
+test('what stands with an offset is read also where a version before has written it, without a writer', () => {
+  assert.deepEqual(parseMetadata('17@validator-a'), { keepFrom: 17, writer: 'validator-a' })
+  assert.deepEqual(parseMetadata('@validator-a'), { keepFrom: undefined, writer: 'validator-a' })
+  assert.deepEqual(parseMetadata('17'), { keepFrom: 17, writer: undefined })
+  for (const nothing of [null, '', 'by hand', '-1']) {
+    assert.deepEqual(parseMetadata(nothing), { keepFrom: undefined, writer: undefined })
+  }
 })
 
 function written(id: string): { key: string; value: Buffer } {
