@@ -4,7 +4,7 @@ import { createKafka } from '../kafkaConfig.ts'
 import { sleep } from '../lib/async.ts'
 import { ended, startScript, stopScript } from '../lib/childProcesses.ts'
 import type { Backlog } from './backlogCluster.ts'
-import { cpuBetween, type Pids, readUse } from './processUse.ts'
+import { cpuBetween, type Pids, type ProcessUse, readUse } from './processUse.ts'
 
 export interface BacklogRun {
   /** Measured: all but the warm-up. */
@@ -17,6 +17,8 @@ export interface BacklogRun {
   peakMiB: number
   /** From the start of the processes to the first commit. */
   startSeconds: number
+  /** Of all that was to be done, with the warm-up, from the start of the processes to the last commit. */
+  ordersPerSecondFromStart: number
   /** How far it was, a reading for each tenth of what is measured. */
   progress: { orders: number; seconds: number }[]
 }
@@ -93,8 +95,9 @@ export async function workOff(options: BacklogRunOptions): Promise<BacklogRun> {
       ordersPerSecond: all / seconds,
       cpuMicrosPerOrder: (cpuSeconds * 1e6) / all,
       brokerCpuMicrosPerOrder: (brokerCpu! * 1e6) / all,
-      peakMiB: Math.max(...Object.keys(cpu).map((name) => to.use[name]!.peakMiB ?? 0)),
+      peakMiB: Math.max(...Object.keys(cpu).map((name) => peakOf(name, to.use))),
       startSeconds: (first.atMs - startedMs) / 1_000,
+      ordersPerSecondFromStart: ((to.done - doneBefore) * 1_000) / (to.atMs - startedMs),
       progress: readings,
     }
   } finally {
@@ -117,4 +120,11 @@ export async function workOff(options: BacklogRunOptions): Promise<BacklogRun> {
       await sleep(POLL_MS, signal)
     }
   }
+}
+
+/** @throws Error when the kernel does not tell: it must not pass for little */
+function peakOf(name: string, use: Record<string, ProcessUse>): number {
+  const peakMiB = use[name]?.peakMiB
+  if (peakMiB === undefined) throw new Error(`the peak memory of ${name} is not known`)
+  return peakMiB
 }

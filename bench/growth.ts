@@ -104,13 +104,16 @@ async function measureInstances(context: BenchContext, cluster: BacklogCluster, 
   return figures
 }
 
-/** It runs, is stopped, orders pile up, and it is started again, with its window of duplicates to be rebuilt. */
+/**
+ * It runs, is stopped, orders pile up, and it is started again, with its window of duplicates to be rebuilt: the target takes
+ * the time from that start to the last commit.
+ */
 async function measureOutage(context: BenchContext, cluster: BacklogCluster, { usual, warmUp }: Sizes) {
   const backlog = await cluster.createBacklog('outage', USUAL_PARTITIONS)
   await backlog.grow(warmUp)
   await measure(context, cluster, backlog, { what: 'outage', instances: 1, warmUp: 0, size: warmUp })
-  await backlog.grow(usual + warmUp)
-  return measure(context, cluster, backlog, { what: 'outage', instances: 1, warmUp, size: usual })
+  await backlog.grow(usual)
+  return measure(context, cluster, backlog, { what: 'outage', instances: 1, warmUp: 0, size: usual })
 }
 
 async function measure(
@@ -146,6 +149,7 @@ function toTables(figures: readonly Figures[]): BenchTable[] {
       'CPU µs',
       'broker CPU µs',
       'memory MiB',
+      'orders/s from the start',
     ],
     rows: figures
       .filter((figure) => figure.what === what)
@@ -156,8 +160,12 @@ function toTables(figures: readonly Figures[]): BenchTable[] {
           (value) => value.toFixed(1),
         ),
         String(Math.round(figure.peakMiB)),
+        String(Math.round(figure.ordersPerSecondFromStart)),
       ]),
-    notes: ['Memory is the most that an instance ever held, as the kernel counts it.'],
+    notes: [
+      'Memory is the most that an instance ever held, as the kernel counts it.',
+      'From the start: of all orders, the warm-up among them, from the start of the processes to the last commit.',
+    ],
   }))
 }
 
@@ -173,7 +181,7 @@ function toTargets(figures: readonly Figures[], { backlogs, usual }: Sizes): Ben
   const stage = figures.find(
     ({ what, partitions }) => what === 'partitions' && partitions === USUAL_PARTITIONS,
   )!
-  const recovery = outage.ordersPerSecond / stage.ordersPerSecond
+  const recovery = outage.ordersPerSecondFromStart / stage.ordersPerSecond
   return [
     {
       what: `time per order at ${largest}, against ${backlogs[1]}`,
@@ -188,7 +196,7 @@ function toTargets(figures: readonly Figures[], { backlogs, usual }: Sizes): Ben
       isMet: peak < MAX_MEMORY_MIB,
     },
     {
-      what: `rate after an outage of ${usual} orders, against that without`,
+      what: `rate after an outage of ${usual} orders, from the start on, against that of a warm validator`,
       wanted: `at least ${LEAST_RECOVERY}`,
       got: recovery.toFixed(2),
       isMet: recovery >= LEAST_RECOVERY,

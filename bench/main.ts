@@ -5,7 +5,7 @@
  * standard output, the figures of every run to a file. Exit status 1 when a target is missed.
  *
  *   (no flag)      stage, pipeline and latency, under 12 minutes
- *   --quick        the same with smaller numbers, under 3 minutes: for a look, its ratios scatter
+ *   --quick        fewer peers and rates, smaller numbers, under 3 minutes: for a look, its ratios scatter
  *   --case NAME    only this one; may be given several times
  *   --growth       backlogs from 10 thousand to 5 million orders
  *   --soak         half an hour at 70 % of the sustained rate
@@ -18,7 +18,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { ConfigurationError } from '../lib/errors.ts'
+import { ConfigurationError, describe } from '../lib/errors.ts'
 import { readNumberFlag } from '../lib/numberFlag.ts'
 import { runMain } from '../lib/service.ts'
 import type { BenchContext, CaseResult } from './context.ts'
@@ -70,6 +70,15 @@ function chooseCases({ case: named = [], growth, soak }: Flags): string[] {
   return chosen.size > 0 ? [...chosen] : USUAL
 }
 
+/** A case that came to no end misses a target, with what it said. */
+function toFailure(name: string, error: unknown): CaseResult {
+  const failure = describe(error)
+  // What its processes said last may follow.
+  const got = failure.split('\n')[0]!
+  const target = { what: `the case ${name}`, wanted: 'measured', got, isMet: false }
+  return { name, tables: [], targets: [target], raw: { failure } }
+}
+
 await runMain(
   'bench',
   'Measures side by side with what people would use instead.',
@@ -90,6 +99,9 @@ await runMain(
     const line = new ProgressLine(process.stderr)
     const startedMs = performance.now()
     const results: CaseResult[] = []
+    const file = flags.json ?? join(RESULTS, `${machine.at.replaceAll(':', '-').slice(0, 19)}.json`)
+    await mkdir(dirname(file), { recursive: true })
+    const secondsSoFar = () => Math.round((performance.now() - startedMs) / 1_000)
     for (const name of names) {
       if (signal.aborted) return
       const dataDir = await mkdtemp(join(tmpdir(), 'order-pipeline-bench-'))
@@ -99,17 +111,20 @@ await runMain(
         const say = (text: string) => line.say(text)
         const progress = (text: string) => line.progress(`${name}: ${text}`)
         results.push(await CASES[name]!({ say, progress, isQuick, rounds, orders, signal, dataDir }))
+      } catch (error) {
+        if (signal.aborted) throw error
+        line.say(`${name} failed: ${describe(error)}`)
+        results.push(toFailure(name, error))
       } finally {
         line.clear()
         await rm(dataDir, { recursive: true, force: true })
       }
+      // After each case: what was measured stays, whatever becomes of the next.
+      const figures = { machine, isQuick, rounds, seconds: secondsSoFar(), results }
+      await writeFile(file, `${JSON.stringify(figures, undefined, 1)}\n`)
     }
-    const seconds = Math.round((performance.now() - startedMs) / 1_000)
-    const file = flags.json ?? join(RESULTS, `${machine.at.replaceAll(':', '-').slice(0, 19)}.json`)
-    await mkdir(dirname(file), { recursive: true })
-    await writeFile(file, `${JSON.stringify({ machine, isQuick, rounds, seconds, results }, undefined, 1)}\n`)
     process.stdout.write(flags.markdown ? toMarkdown(machine, results) : toText(machine, results))
-    line.say(`took ${(seconds / 60).toFixed(1)} min; the figures of every run: ${file}`)
+    line.say(`took ${(secondsSoFar() / 60).toFixed(1)} min; the figures of every run: ${file}`)
     if (results.some(({ targets }) => targets.some(({ isMet }) => !isMet))) process.exitCode = 1
   },
 )

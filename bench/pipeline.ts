@@ -43,6 +43,7 @@ function rateTable(figures: readonly PipelineFigures[]): BenchTable {
     header: [
       'pipeline',
       'sustained/s',
+      'ours against it',
       'not any more at/s',
       'why not',
       'cores busy',

@@ -7,9 +7,15 @@ export interface ProcessUse {
   cpuSeconds: number
   /** Of physical memory, now; what several share is divided among them. */
   memoryMiB: number
-  /** The most that it ever held, as the kernel keeps it; undefined where several processes share memory (PostgreSQL). */
+  /**
+   * The most that it ever held, as the kernel keeps it, each process for itself; undefined for PostgreSQL, whose processes
+   * share most of theirs, and where the kernel does not tell.
+   */
   peakMiB: number | undefined
 }
+
+/** The name that its processes go by. */
+const SHARING = 'postgres'
 
 export type Pids = Readonly<Record<string, number>>
 
@@ -25,8 +31,12 @@ export function readUse(pids: Pids): Record<string, ProcessUse> {
     const tree = descendantsOf([pid], withoutThese(processes, named))
     if (tree.size === 0) continue
     let memoryMiB = 0
-    for (const each of tree) memoryMiB += readKibibytes(each, 'smaps_rollup', 'Pss') / 1_024
-    const peakMiB = tree.size === 1 ? readKibibytes(pid, 'status', 'VmHWM') / 1_024 : undefined
+    let peakKib = 0
+    for (const each of tree) {
+      memoryMiB += readKibibytes(each, 'smaps_rollup', 'Pss') / 1_024
+      peakKib += readKibibytes(each, 'status', 'VmHWM')
+    }
+    const peakMiB = name === SHARING || peakKib === 0 ? undefined : peakKib / 1_024
     uses[name] = { cpuSeconds: cpuSecondsOf(tree, processes), memoryMiB, peakMiB }
   }
   return uses

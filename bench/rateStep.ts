@@ -37,7 +37,9 @@ export interface Reading {
 }
 
 /** Behind by more at the end of a window, and it does not keep up. */
-const MAX_LAG_SECONDS = 2
+const MAX_LAG_SECONDS = 3
+/** Behind by less, a lag that grows is the beat of commits. */
+const NOTICED_LAG_SECONDS = 1
 /** Behind by more at any moment, and the step is over. */
 const HOPELESS_LAG_SECONDS = 5
 /** What a group may fall behind in each second, in seconds of orders. Less cannot be told from the beat of commits. */
@@ -45,8 +47,9 @@ const MAX_GROWTH = 0.05
 const LEAST_PLACED = 0.98
 
 /**
- * A rate is sustained when, over the window, every group's lag on every topic is below two seconds of orders at its end and
- * does not grow (least squares over a reading a second; up to 5 % of the rate counts as flat), and the load was placed.
+ * A rate is sustained when, over the window, every group's lag on every topic is below three seconds of orders at its end and,
+ * where it is above one, does not grow (least squares over a reading a second; up to 5 % of the rate counts as flat), and the load was placed and
+ * acknowledged, but for two seconds of it.
  */
 export async function takeStep({
   trial,
@@ -84,7 +87,8 @@ export async function takeStep({
   const placedPerSecond = orders / seconds
   const cpu = cpuBetween(from.use, to.use)
   const furthest = furthestOf(readings.at(-1)!.lags)
-  const reason = whyNotSustained(readings, { ratePerSecond, placedPerSecond })
+  const { unacknowledged } = to
+  const reason = whyNotSustained(readings, { ratePerSecond, placedPerSecond, unacknowledged })
   return {
     ratePerSecond,
     placedPerSecond,
@@ -104,20 +108,26 @@ export async function takeStep({
  * Why a rate is not sustained; empty when it is.
  *
  * @param readings over the window, a second apart
+ * @param load `unacknowledged`: orders sent by its end that the broker had not answered for: they are behind, in no group's lag
  */
 export function whyNotSustained(
   readings: readonly Reading[],
-  { ratePerSecond, placedPerSecond }: { ratePerSecond: number; placedPerSecond: number },
+  load: { ratePerSecond: number; placedPerSecond: number; unacknowledged: number },
 ): string {
+  const { ratePerSecond, placedPerSecond, unacknowledged } = load
   const lasting = readings.at(-1)!.lags
   const [place, records] = furthestOf(lasting)
   const behind = records / ratePerSecond
   if (behind > MAX_LAG_SECONDS) return `${place} is ${behind.toFixed(1)} s behind`
+  if (unacknowledged > MAX_LAG_SECONDS * ratePerSecond) {
+    return `the broker is ${(unacknowledged / ratePerSecond).toFixed(1)} s behind with the load`
+  }
   if (placedPerSecond < LEAST_PLACED * ratePerSecond)
     return `only ${placedPerSecond.toFixed(0)}/s were placed`
   for (const name of Object.keys(lasting)) {
     const growth = slopeOf(readings.map(({ atSeconds, lags }) => [atSeconds, lags[name]!])) / ratePerSecond
-    if (growth > MAX_GROWTH) return `${name} falls behind by ${(growth * 100).toFixed(0)} %`
+    const isNoticed = lasting[name]! > NOTICED_LAG_SECONDS * ratePerSecond
+    if (isNoticed && growth > MAX_GROWTH) return `${name} falls behind by ${(growth * 100).toFixed(0)} %`
   }
   return ''
 }

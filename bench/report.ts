@@ -46,11 +46,13 @@ function commit(): string {
   }
 }
 
+/** @throws Error for a table with a row of another width than its header */
 export function toText(machine: Machine, results: readonly CaseResult[]): string {
   const parts = [machineLine(machine)]
   for (const { name, tables, targets } of results) {
     parts.push(`\n== ${name} ==`)
-    for (const { title, header, rows, notes = [] } of tables) {
+    for (const table of tables) {
+      const { title, header, rows, notes = [] } = checked(table)
       parts.push(`\n${title}`, formatTable(header, rows, numbersOf(header)).trimEnd(), ...notes)
     }
     if (targets.length > 0) parts.push('')
@@ -61,11 +63,13 @@ export function toText(machine: Machine, results: readonly CaseResult[]): string
   return `${parts.join('\n')}\n`
 }
 
+/** @throws Error for a table with a row of another width than its header */
 export function toMarkdown(machine: Machine, results: readonly CaseResult[]): string {
   const parts = [machineLine(machine)]
   for (const { name, tables, targets } of results) {
     parts.push(`### ${name}`)
-    for (const table of tables) parts.push(`**${table.title}**`, markdownTable(table), ...(table.notes ?? []))
+    for (const table of tables.map(checked))
+      parts.push(`**${table.title}**`, markdownTable(table), ...(table.notes ?? []))
     if (targets.length === 0) continue
     const rows = targets.map(({ what, wanted, got, isMet }) => [
       what,
@@ -76,6 +80,16 @@ export function toMarkdown(machine: Machine, results: readonly CaseResult[]): st
     parts.push(markdownTable({ header: ['target', 'wanted', 'measured', ''], rows }))
   }
   return `${parts.join('\n\n')}\n`
+}
+
+/** A cell too few or too many would stand under the heading of another. */
+function checked(table: BenchTable): BenchTable {
+  const { title, header, rows } = table
+  const wrong = rows.find(({ length }) => length !== header.length)
+  if (wrong) {
+    throw new Error(`${title}: a row of ${wrong.length} cells under ${header.length} headings: ${wrong}`)
+  }
+  return table
 }
 
 function markdownTable({ header, rows }: Pick<BenchTable, 'header' | 'rows'>): string {

@@ -139,7 +139,9 @@ function toTargets(intervals: readonly Interval[]): BenchTarget[] {
   })
   const worst = growths.sort((a, b) => b.growth - a.growth)[0]!
   const [firstP99, lastP99] = thirdsOf(valuesOf(intervals, ({ latency }) => latency?.p99))
-  const peaks = serviceNames(intervals).map((name) => intervals.at(-1)!.step.use[name]?.peakMiB ?? 0)
+  // One that is not known is no number, and meets nothing.
+  const peaks = serviceNames(intervals).map((name) => intervals.at(-1)!.step.use[name]?.peakMiB ?? Number.NaN)
+  const peak = Math.max(...peaks)
   const behind = intervals.filter(({ step }) => !step.isSustained).length
   const target = (what: string, wanted: string, got: string, isMet: boolean) => ({ what, wanted, got, isMet })
   return [
@@ -159,8 +161,8 @@ function toTargets(intervals: readonly Interval[]): BenchTarget[] {
     target(
       'most memory of a service',
       `under ${MAX_MEMORY_MIB} MiB`,
-      `${Math.round(Math.max(...peaks))} MiB`,
-      Math.max(...peaks) < MAX_MEMORY_MIB,
+      Number.isNaN(peak) ? 'not known' : `${Math.round(peak)} MiB`,
+      peak < MAX_MEMORY_MIB,
     ),
   ]
 }

@@ -4,12 +4,13 @@
  * All read the same log, write to the same topics (emptied before each run) and are measured alike, from outside; what each
  * has written in its first run is compared with what ours has, record by record.
  */
+import { describe } from '../lib/errors.ts'
 import type { BenchContext, CaseResult } from './context.ts'
 import { startStageCluster } from './stageCluster.ts'
 import { findDifferences, type OutputPrint, readOutput } from './stageCompare.ts'
 import { prepareStreams } from './stageJava.ts'
 import { type LimitFigures, measureLimit } from './stageLimit.ts'
-import { naive, ours, platformatic, type StagePeer, streams } from './stagePeers.ts'
+import { naive, ours, platformatic, runId, type StagePeer, streams } from './stagePeers.ts'
 import { preparePlatformatic } from './stagePlatformatic.ts'
 import { measurePeer, type StageFigures } from './stageRun.ts'
 import { stageTables, stageTargets } from './stageTables.ts'
@@ -34,6 +35,8 @@ export interface StageOutcome {
   /** By the peer's id: what differs from what ours wrote, empty when nothing does. Of those that do the whole job. */
   differences: Record<string, string[]>
   limit: LimitFigures | undefined
+  /** Peers that could not be measured, and why. */
+  leftOut: string[]
 }
 
 /** The pair that the target speaks of. */
@@ -44,24 +47,27 @@ export const NAIVE = naive()
 export async function runStageCase(context: BenchContext): Promise<CaseResult> {
   const orders = context.orders ?? (context.isQuick ? QUICK_ORDERS : ORDERS)
   await prepareStreams(context.say)
-  const directory = context.isQuick ? undefined : await preparePlatformatic(context.say)
+  const leftOut: string[] = []
+  const directory = context.isQuick ? undefined : await preparePlatformatic(context.say).catch(leaveOut)
   const cluster = await startStageCluster(context, orders)
   try {
     const plan = planOf(context, directory)
     const outcome: StageOutcome = {
       ...{ orders, orderBytes: cluster.orderBytes, peers: plan.map(({ peer }) => peer) },
-      ...{ figures: [], differences: {}, limit: undefined },
+      ...{ figures: [], differences: {}, limit: undefined, leftOut },
     }
     let expected: OutputPrint | undefined
     for (let round = 1; round <= context.rounds; round++) {
-      for (const { peer } of plan.filter(({ rounds }) => round <= rounds)) {
+      for (const { peer } of ofRound(plan, round)) {
         const figures = await measurePeer(context, cluster, peer, round)
         outcome.figures.push(figures)
         context.say(describeRun(peer, figures))
         if (round > 1 || peer.job !== 'validate') continue
-        const output = await readOutput(cluster)
+        const output = await readOutput(cluster, peer.group({ id: runId(peer, round) }))
         expected ??= output
-        outcome.differences[peer.id] = findDifferences(expected, output, peer.orders(orders) < orders)
+        const given = peer.orders(orders)
+        const isPart = given < orders
+        outcome.differences[peer.id] = findDifferences(expected, output, { orders: given, isPart })
       }
     }
     if (!context.isQuick) outcome.limit = await measureLimit(context, cluster)
@@ -74,24 +80,37 @@ export async function runStageCase(context: BenchContext): Promise<CaseResult> {
   } finally {
     await cluster.stop()
   }
+
+  function leaveOut(error: unknown): undefined {
+    const [why] = describe(error).split('\n')
+    const line = `@platformatic/kafka is left out, it could not be installed: ${why}`
+    leftOut.push(line)
+    context.say(line)
+  }
+}
+
+/** Ours and Streams in turn: whoever comes second finds the machine as the other left it. */
+function ofRound(plan: readonly Entry[], round: number): Entry[] {
+  const [one, other, ...rest] = plan.filter(({ rounds }) => round <= rounds)
+  return round % 2 === 0 ? [other!, one!, ...rest] : [one!, other!, ...rest]
 }
 
 /**
  * Who takes part how often: the pair that the target speaks of in every round, with the naive loop, the others once.
- * Ours comes first: what it writes is what is expected.
+ * Ours comes first in the first round: what it writes is what is expected.
  */
 function planOf({ rounds, isQuick }: BenchContext, directory: string | undefined): Entry[] {
   const always = [OURS, STREAMS, NAIVE].map((peer) => ({ peer, rounds }))
-  if (isQuick || directory === undefined) return always
+  if (isQuick) return always
   const others = [
     ours(1),
     streams({ guarantee: 'exactly_once_v2', threads: 1, job: 'validate' }),
     streams({ guarantee: 'at_least_once', threads: 2, job: 'validate' }),
     streams({ guarantee: 'at_least_once', threads: 1, job: 'validate' }),
-    platformatic(directory),
+    ...(directory ? [platformatic(directory)] : []),
     ours(2, 'copy'),
     streams({ guarantee: 'exactly_once_v2', threads: 2, job: 'copy' }),
-    platformatic(directory, 'copy'),
+    ...(directory ? [platformatic(directory, 'copy')] : []),
     naive('copy'),
   ]
   const given = (peer: StagePeer) => ({

@@ -1,26 +1,23 @@
 /** Broker and database of the case *stage*, with the backlog that all peers read. */
-import { once } from 'node:events'
 import { join } from 'node:path'
 import type { Admin, Kafka } from 'kafkajs'
 import { startKafka } from '../infra/kafka.ts'
 import { freePort } from '../infra/ports.ts'
 import { startPostgres } from '../infra/postgres.ts'
 import { type Config, createKafka, ensureTopics, parseConfig } from '../kafkaConfig.ts'
-import { ended } from '../lib/childProcesses.ts'
 import { migrateDatabase, openDatabase } from '../lib/database.ts'
 import { createLogger, type Logger } from '../lib/log.ts'
 import { OrderSender } from '../lib/orderSender.ts'
 import { type Catalogue, registerAll } from '../lib/registration.ts'
-import { createSimulator, type Simulator } from '../lib/simulator.ts'
+import { createSimulator } from '../lib/simulator.ts'
+import { loadOrders } from './backlogLoad.ts'
 import type { BenchContext } from './context.ts'
-import { startLoader } from './stageJava.ts'
 
 export const STAGE_PREFIX = 'bench.'
 /** Customers for those who take them from a topic; ours asks PostgreSQL. */
 export const CUSTOMERS_TOPIC = `${STAGE_PREFIX}customers`
 const BAD_RATIO = 0.02
 const SEED = 20_261_121
-const ORDERS_PER_WRITE = 1_000
 const SAMPLE_ORDERS = 10_000
 
 export interface StageCluster {
@@ -32,6 +29,8 @@ export interface StageCluster {
   /** What a script needs to find broker, database and topics. */
   env: NodeJS.ProcessEnv
   brokerPid: number
+  /** Of PostgreSQL's first process; the others are its children. */
+  databasePid: number
   /** In the backlog. */
   orders: number
   /** Of a value, on average. */
@@ -79,6 +78,7 @@ export async function startStageCluster(
       ...{ config, kafka, admin, log, orders, ...placed },
       env: { ...process.env, ...env },
       brokerPid: broker.pid,
+      databasePid: database.pid,
       reset: (group) => reset(admin, config, group),
       async stop() {
         await admin.disconnect()
@@ -118,46 +118,20 @@ async function place({ config, log, signal, say, admin }: Placing, orders: numbe
     const simulator = createSimulator({ seed: SEED, badRatio: BAD_RATIO, runId: 'bench' })
     await registerAll({ config, database, sender, log, signal }, simulator.catalogue)
     await publishCustomers(sender, simulator.catalogue)
-    const { bytes, sample } = await load(simulator, orders, { config, signal })
+    const sample: string[] = []
+    let bytes = 0
+    const target = { brokers: config.kafka.brokers, topic: ordersRaw.name, signal }
+    await loadOrders(simulator, orders, target, (value) => {
+      bytes += value.length
+      if (sample.length < SAMPLE_ORDERS) sample.push(value.toString())
+    })
     const seconds = (performance.now() - startedMs) / 1_000
     say(`placed ${orders} orders of ${Math.round(bytes / orders)} bytes in ${seconds.toFixed(1)} s`)
-    return { orderBytes: bytes / orders, sample }
+    return { orderBytes: bytes / orders, sample: sample.join('\n') }
   } finally {
     await sender.close()
     await database.end()
   }
-}
-
-/** By Kafka's own producer in a process beside this one: ours would take longer for it than a peer for its whole job. */
-async function load(
-  simulator: Simulator,
-  orders: number,
-  { config, signal }: Pick<Placing, 'config' | 'signal'>,
-): Promise<{ bytes: number; sample: string }> {
-  const loader = await startLoader(config.kafka.brokers.join(','), config.topics.ordersRaw.name)
-  const sample: string[] = []
-  let bytes = 0
-  for (let made = 0; made < orders && !signal.aborted; made += ORDERS_PER_WRITE) {
-    const parts: Buffer[] = []
-    for (let left = Math.min(ORDERS_PER_WRITE, orders - made); left > 0; left--) {
-      const { key, value } = simulator.next()
-      parts.push(...frame(key === null ? null : Buffer.from(key)), ...frame(value))
-      bytes += value.length
-      if (sample.length < SAMPLE_ORDERS) sample.push(value.toString())
-    }
-    if (!loader.stdin!.write(Buffer.concat(parts))) await once(loader.stdin!, 'drain')
-  }
-  loader.stdin!.end()
-  const status = await ended(loader)
-  if (status !== 0) throw new Error(`the loader ended with ${status}`)
-  return { bytes, sample: sample.join('\n') }
-}
-
-/** With its length before it, -1 for null. */
-function frame(bytes: Buffer | null): Buffer[] {
-  const length = Buffer.allocUnsafe(4)
-  length.writeInt32BE(bytes?.length ?? -1)
-  return bytes ? [length, bytes] : [length]
 }
 
 async function createCustomersTopic(admin: Admin): Promise<void> {

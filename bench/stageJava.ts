@@ -7,6 +7,8 @@ import { fileURLToPath } from 'node:url'
 import { findJava } from '../infra/kafkaJars.ts'
 import { type JarSet, jarsClasspath } from '../infra/mavenJars.ts'
 import { run } from '../infra/serverProcess.ts'
+import { within } from '../lib/async.ts'
+import { ended } from '../lib/childProcesses.ts'
 import { ConfigurationError } from '../lib/errors.ts'
 
 /** Also in its pom.xml. */
@@ -18,8 +20,10 @@ const JARS: JarSet = {
 }
 const SOURCES = fileURLToPath(new URL('peers/streams', import.meta.url))
 const CLASSES = fileURLToPath(new URL('../.data/bench-streams', import.meta.url))
-/** A heap that it never fills, and the collector for throughput: the JVM's own choice (G1) was slower. */
+/** The collector that is meant for throughput, and a heap of a fixed bound. */
 const JVM_OPTIONS = ['-Xms512m', '-Xmx1g', '-XX:+UseParallelGC']
+/** Kafka Streams leaves its group and closes its producers in this time, or is ended. */
+const STOP_DEADLINE_MS = 15_000
 
 export interface StreamsPeer {
   guarantee: 'exactly_once_v2' | 'at_least_once'
@@ -68,6 +72,14 @@ export function startStreams(peer: StreamsPeer): Promise<ChildProcess> {
     STATE_DIR: join(dataDir, 'streams'),
     JOB: job,
   })
+}
+
+/** Closes its input, so that it commits what it has done and leaves its group; a signal would end it as it stands. */
+export async function stopStreams(child: ChildProcess): Promise<void> {
+  child.stdin!.end()
+  await within(STOP_DEADLINE_MS, ended(child))
+  child.kill('SIGKILL')
+  await ended(child)
 }
 
 /** Writes to the topic what its input says; see Loader.java. {@link prepareStreams} comes first. */

@@ -2,7 +2,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { ended, startScript, stopScript } from '../lib/childProcesses.ts'
 import { STAGE_PREFIX, type StageCluster } from './stageCluster.ts'
-import { type StreamsPeer, startStreams } from './stageJava.ts'
+import { type StreamsPeer, startStreams, stopStreams } from './stageJava.ts'
 import { startPlatformatic } from './stagePlatformatic.ts'
 
 export const NAIVE_ORDERS = 10_000
@@ -21,7 +21,12 @@ export interface StagePeer {
   /** @returns its processes, and the consumer group whose commits tell how far it is */
   start(cluster: StageCluster, run: PeerRun): Promise<RunningPeer>
   /** The group of this run. */
-  group(run: PeerRun): string
+  group(run: Pick<PeerRun, 'id'>): string
+}
+
+/** The id of a peer's run in a round. */
+export function runId({ id }: Pick<StagePeer, 'id'>, round: number): string {
+  return `${id}-${round}`
 }
 
 export interface PeerRun {
@@ -116,7 +121,7 @@ export function streams(options: Pick<StreamsPeer, 'guarantee' | 'threads' | 'jo
       const child = await startStreams({
         ...{ ...options, brokers, topicPrefix: STAGE_PREFIX, applicationId, dataDir, say },
       })
-      return asPeer([child], stopScript)
+      return asPeer([child], stopStreams)
     },
   }
 }

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { run } from '../infra/serverProcess.ts'
+import { NODE_FLAGS } from '../lib/childProcesses.ts'
 
 const SOURCES = fileURLToPath(new URL('peers/platformatic', import.meta.url))
 const CACHE = fileURLToPath(new URL('../.data', import.meta.url))
@@ -43,8 +44,7 @@ export function startPlatformatic(
 ): ChildProcess {
   const node = join(directory, 'node_modules/node/bin/node')
   const client = join(directory, 'node_modules/@platformatic/kafka/dist/index.js')
-  // The same young generation as ours: see startScript.
-  const child = spawn(node, ['--max-semi-space-size=64', join(SOURCES, 'validator.ts')], {
+  const child = spawn(node, [...NODE_FLAGS, join(SOURCES, 'validator.ts')], {
     env: { ...env, CLIENT: pathToFileURL(client).href },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     detached: true,

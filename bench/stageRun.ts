@@ -4,11 +4,13 @@ import { join } from 'node:path'
 import { sleep } from '../lib/async.ts'
 import type { BenchContext } from './context.ts'
 import type { StageCluster } from './stageCluster.ts'
-import type { PeerRun, RunningPeer, StagePeer } from './stagePeers.ts'
-import { readUse } from './stageUse.ts'
+import { type PeerRun, type RunningPeer, runId, type StagePeer } from './stagePeers.ts'
+import { readCpuSeconds, readUse } from './stageUse.ts'
 
-/** Of a peer's orders, not measured: compilers warm up and groups form. The same share for all. */
+/** Of a peer's orders, not measured: compilers warm up and groups form. The same share for all, */
 const WARM_UP_SHARE = 0.1
+/** but no fewer than these, for a peer that is given few; of a handful, half of them. */
+const LEAST_WARM_UP = 2_000
 const POLL_MS = 40
 /** Without a commit for so long, a run has failed. */
 const STALL_MS = 60_000
@@ -21,7 +23,10 @@ export interface StageFigures {
   orders: number
   seconds: number
   ordersPerSecond: number
+  /** Of the peer and of the database together: a peer that asks it lets it work. */
   cpuMicrosPerOrder: number
+  /** The database's part of it. */
+  databaseCpuMicrosPerOrder: number
   brokerCpuMicrosPerOrder: number
   peakMiB: number
   /** From the start of the processes to the first commit. */
@@ -40,7 +45,7 @@ export async function measurePeer(
   peer: StagePeer,
   round: number,
 ): Promise<StageFigures> {
-  const id = `${peer.id}-${round}`
+  const id = runId(peer, round)
   const lines: string[] = []
   const say = (line: string) => {
     lines.push(line)
@@ -71,6 +76,7 @@ interface Watched {
 async function watch(cluster: StageCluster, peer: StagePeer, watched: Watched) {
   const { run, running, signal, progress } = watched
   const orders = peer.orders(cluster.orders)
+  const warmUpOrders = Math.max(orders * WARM_UP_SHARE, Math.min(LEAST_WARM_UP, orders / 2))
   const group = peer.group(run)
   const startedMs = performance.now()
   let failure: string | undefined
@@ -81,7 +87,8 @@ async function watch(cluster: StageCluster, peer: StagePeer, watched: Watched) {
     committed,
     atMs: performance.now(),
     use: readUse(running.pids),
-    broker: readUse([cluster.brokerPid]),
+    databaseCpuSeconds: readCpuSeconds([cluster.databasePid]),
+    brokerCpuSeconds: readCpuSeconds([cluster.brokerPid]),
   })
   let first: ReturnType<typeof sample> | undefined
   let firstCommitMs: number | undefined
@@ -96,7 +103,7 @@ async function watch(cluster: StageCluster, peer: StagePeer, watched: Watched) {
       before = committed
       changedMs = nowMs
     }
-    if (!first && committed >= orders * WARM_UP_SHARE) first = sample(committed)
+    if (!first && committed >= warmUpOrders) first = sample(committed)
     if (first && committed >= orders) {
       return toFigures(first, sample(committed), (firstCommitMs! - startedMs) / 1_000)
     }
@@ -113,14 +120,17 @@ async function watch(cluster: StageCluster, peer: StagePeer, watched: Watched) {
   ): Omit<StageFigures, 'peer' | 'round'> {
     const done = to.committed - from.committed
     const seconds = (to.atMs - from.atMs) / 1_000
-    const microsPerOrder = (a: { cpuSeconds: number }, b: { cpuSeconds: number }) =>
-      ((b.cpuSeconds - a.cpuSeconds) * 1e6) / done
+    if (done === 0) throw new Error(`all ${orders} orders came in one commit: too few to be measured`)
+    const microsPerOrder = (cpuSeconds: number) => (cpuSeconds * 1e6) / done
+    const databaseCpuSeconds = to.databaseCpuSeconds - from.databaseCpuSeconds
+    const peerCpuSeconds = to.use.cpuSeconds - from.use.cpuSeconds
     return {
       orders: done,
       seconds,
       ordersPerSecond: done / seconds,
-      cpuMicrosPerOrder: microsPerOrder(from.use, to.use),
-      brokerCpuMicrosPerOrder: microsPerOrder(from.broker, to.broker),
+      cpuMicrosPerOrder: microsPerOrder(peerCpuSeconds + databaseCpuSeconds),
+      databaseCpuMicrosPerOrder: microsPerOrder(databaseCpuSeconds),
+      brokerCpuMicrosPerOrder: microsPerOrder(to.brokerCpuSeconds - from.brokerCpuSeconds),
       peakMiB: to.use.peakMiB,
       startSeconds,
     }

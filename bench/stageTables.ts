@@ -23,7 +23,7 @@ export function ratios(figures: readonly StageFigures[], one: string, other: str
 }
 
 export function stageTables(outcome: StageOutcome): BenchTable[] {
-  const { orders, orderBytes, limit, peers } = outcome
+  const { orders, orderBytes, limit, peers, leftOut } = outcome
   const tables = [
     tableOf(
       outcome,
@@ -44,6 +44,7 @@ export function stageTables(outcome: StageOutcome): BenchTable[] {
       ],
     })
   }
+  tables[0]!.notes!.push(...leftOut)
   return tables
 }
 
@@ -60,8 +61,9 @@ function tableOf(
       'peer',
       'orders/s',
       'against Streams EOS 2',
-      'µs of CPU',
-      'of the broker',
+      'µs of CPU, peer and database',
+      'of these the database',
+      'the broker besides',
       'peak MiB',
       'rounds',
       'output',
@@ -74,6 +76,7 @@ function tableOf(
         formatCount(Math.round(median('ordersPerSecond'))),
         describeSpread(ratios(figures, id, reference, 'ordersPerSecond')),
         median('cpuMicrosPerOrder').toFixed(1),
+        median('databaseCpuMicrosPerOrder').toFixed(1),
         median('brokerCpuMicrosPerOrder').toFixed(1),
         formatCount(Math.round(median('peakMiB'))),
         String(runs.length),
@@ -107,7 +110,7 @@ export function stageTargets({ figures, differences }: StageOutcome): BenchTarge
       isMet: spreadOf(rate).median >= 1,
     },
     {
-      what: 'CPU per order, against the same',
+      what: 'CPU per order of peer and database, against the same',
       wanted: 'at most 1.0',
       got: describeSpread(cpu),
       isMet: spreadOf(cpu).median <= 1,

@@ -5,7 +5,11 @@ import { fileURLToPath } from 'node:url'
 import { sleep } from './async.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const NODE_FLAGS = ['--max-semi-space-size=32', '--single-threaded-gc']
+/**
+ * Records live for a few fetches: in a young generation of the default size they are copied again and again. And a dozen
+ * processes on few cores have none to spare for threads that collect garbage side by side.
+ */
+export const NODE_FLAGS: readonly string[] = ['--max-semi-space-size=32', '--single-threaded-gc']
 const FIRST_BACKOFF_MS = 500
 const MAX_BACKOFF_MS = 15_000
 /** Longer than a service takes to finish what it has in hand. */
@@ -26,8 +30,6 @@ export interface ScriptOptions {
 export function startScript(options: ScriptOptions): ChildProcess {
   const { script, args = [], preload = [], env, print, onOutput } = options
   const imports = ['tsx', ...preload].flatMap((module) => ['--import', module])
-  // Records live for a few fetches: in a young generation of the default size they are copied again and again. And a dozen
-  // processes on few cores have none to spare for threads that collect garbage side by side.
   const child = spawn(process.execPath, [...NODE_FLAGS, ...imports, script, ...args], {
     cwd: ROOT,
     env,

@@ -9,7 +9,7 @@ import { searchSustainedRate } from '../bench/sustainedRate.ts'
 import { SERVICES } from '../bench/trial.ts'
 
 const RATE = 100
-const AS_PLACED = { ratePerSecond: RATE, placedPerSecond: RATE }
+const AS_PLACED = { ratePerSecond: RATE, placedPerSecond: RATE, unacknowledged: 0 }
 
 /** A reading a second of one group. */
 function readings(lags: readonly number[]): Reading[] {
@@ -20,21 +20,28 @@ test('a lag that comes and goes with the beat of commits is sustained', () => {
   assert.equal(whyNotSustained(readings([40, 10, 50, 20, 45, 15, 40, 10]), AS_PLACED), '')
 })
 
-test('a group that falls behind by a tenth of the rate is found, long before it is two seconds behind', () => {
+test('a group that falls behind by a tenth of the rate is found, long before it is three seconds behind', () => {
   const growing = Array.from({ length: 11 }, (_, second) => 20 + second * RATE * 0.1)
   assert.match(whyNotSustained(readings(growing), AS_PLACED), /^group topic falls behind by 10 %$/)
 })
 
-test('a group that stays two seconds behind is not keeping up', () => {
+test('a group that stays three seconds behind is not keeping up', () => {
   assert.match(
-    whyNotSustained(readings(new Array(11).fill(2.5 * RATE)), AS_PLACED),
-    /^group topic is 2.5 s behind$/,
+    whyNotSustained(readings(new Array(11).fill(3.5 * RATE)), AS_PLACED),
+    /^group topic is 3.5 s behind$/,
   )
 })
 
 test('a load that could not be placed says nothing of a rate', () => {
-  const reason = whyNotSustained(readings([0, 0, 0]), { ratePerSecond: RATE, placedPerSecond: 0.9 * RATE })
+  const reason = whyNotSustained(readings([0, 0, 0]), { ...AS_PLACED, placedPerSecond: 0.9 * RATE })
   assert.match(reason, /^only 90\/s were placed$/)
+})
+
+test('a load that the broker does not acknowledge in time is not sustained', () => {
+  const reasonOf = (unacknowledged: number) =>
+    whyNotSustained(readings([0, 0, 0]), { ...AS_PLACED, unacknowledged })
+  assert.equal(reasonOf(3 * RATE), '')
+  assert.match(reasonOf(3.5 * RATE), /^the broker is 3.5 s behind with the load$/)
 })
 
 test('the slope is that of the line of least squares', () => {

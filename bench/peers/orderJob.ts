@@ -52,8 +52,17 @@ export class OrderJob {
     }
   }
 
-  /** What becomes of an order; once for each record, in their order. */
-  decide(record: JobRecord, order: OrderPlaced, { customer, hasProduct }: JobKnowledge): TransactionRecord {
+  /**
+   * What becomes of an order; once for each record, in their order.
+   *
+   * @param now as it is written into the event: whoever decides batches takes it once for each
+   */
+  decide(
+    record: JobRecord,
+    order: OrderPlaced,
+    { customer, hasProduct }: JobKnowledge,
+    now = new Date().toISOString(),
+  ): TransactionRecord {
     const { topic, partition, offset, timestampMs } = record
     const source = formatPosition(topic, partition, offset)
     const repetition = this.#windowOf(partition).admit(order, source, timestampMs)
@@ -64,14 +73,18 @@ export class OrderJob {
     const reasons = findReasons(order, repetition, knowledge, this.#config.orders.limitMinor)
     const { ordersValidated, ordersRejected } = this.#config.topics
     const { orderId, customerId, placedAt, currency, items, total, shippingAddress } = order
-    const now = new Date().toISOString()
     const headers = { [SOURCE_HEADER]: source }
     if (reasons.length > 0) {
       const event: OrderRejected = {
         type: 'OrderRejected',
         eventId: eventIdOf(orderId, 'OrderRejected', repetition === 'first' ? undefined : source),
         occurredAt: now,
-        ...{ orderId, customerId, placedAt, currency, total, reasons },
+        orderId,
+        customerId,
+        placedAt,
+        currency,
+        total,
+        reasons,
       }
       return { topic: ordersRejected.name, key: orderId, value: ordersRejected.encode(event), headers }
     }

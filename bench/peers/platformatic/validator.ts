@@ -11,6 +11,7 @@ import { loadConfig } from '../../../kafkaConfig.ts'
 import { CustomerLookup } from '../../../lib/customers.ts'
 import { openDatabase, query } from '../../../lib/database.ts'
 import { createLogger } from '../../../lib/log.ts'
+import type { TransactionRecord } from '../../../lib/transaction.ts'
 import { copyOf, type JobRecord, OrderJob } from '../orderJob.ts'
 
 /** What is used of the package, which is not installed with ours. */
@@ -87,10 +88,29 @@ process.once('disconnect', () => process.exit())
 async function validate(records: JobRecord[]) {
   const decoded = records.map((record) => job.decode(record))
   const known = await customers.find(decoded.flatMap((one) => ('order' in one ? [one.order.customerId] : [])))
+  const now = new Date().toISOString()
   return decoded.map((one, index) => {
     if ('letter' in one) return one.letter
-    return job.decide(records[index]!, one.order, { customer: known.get(one.order.customerId), hasProduct })
+    const knowledge = { customer: known.get(one.order.customerId), hasProduct }
+    return job.decide(records[index]!, one.order, knowledge, now)
   })
+}
+
+const headerNames = new Map<string, Buffer>()
+
+function nameBytes(name: string): Buffer {
+  let bytes = headerNames.get(name)
+  if (!bytes) {
+    bytes = Buffer.from(name)
+    headerNames.set(name, bytes)
+  }
+  return bytes
+}
+
+function toBinary(headers: TransactionRecord['headers']): Map<Buffer, Buffer> {
+  const binary = new Map<Buffer, Buffer>()
+  for (const name in headers) binary.set(nameBytes(name), Buffer.from(String(headers[name])))
+  return binary
 }
 
 const toBytes = (value: Buffer | string | null) => (typeof value === 'string' ? Buffer.from(value) : value)
@@ -108,20 +128,23 @@ for (;;) {
   const taken = queue.splice(0, MAX_BATCH_RECORDS)
   if (queue.length < PAUSE_ABOVE_RECORDS / 2) stream.resume()
   const records = taken.map(({ topic, partition, offset, timestamp, key, value }) => ({
-    ...{ topic, partition, offset: Number(offset), timestampMs: Number(timestamp) },
-    ...{ key: key ?? null, value: value ?? null },
+    topic,
+    partition,
+    offset: Number(offset),
+    timestampMs: Number(timestamp),
+    key: key ?? null,
+    value: value ?? null,
   }))
   const results =
     process.env.JOB === 'copy'
       ? records.map((record) => copyOf(record, ordersValidated.name))
       : await validate(records)
   const messages = results.map(({ topic, key, value, headers }, index) => ({
-    ...{ topic, partition: records[index]!.partition },
+    topic,
+    partition: records[index]!.partition,
     key: toBytes(key) ?? undefined,
     value: toBytes(value) ?? undefined,
-    headers: new Map(
-      Object.entries(headers).map(([name, text]) => [Buffer.from(name), Buffer.from(String(text))]),
-    ),
+    headers: toBinary(headers),
   }))
   await sending
   if (Date.now() - lastCommitMs >= COMMIT_INTERVAL_MS) await commit()

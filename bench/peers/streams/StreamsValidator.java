@@ -29,6 +29,10 @@ import org.apache.kafka.streams.state.Stores;
 public final class StreamsValidator {
     private static final Map<String, String> ENV = System.getenv();
     private static final String PREFIX = ENV.getOrDefault("TOPIC_PREFIX", "");
+    private static final int COMMIT_INTERVAL_MS = 100;
+    private static final int BUFFERED_RECORDS = 5_000;
+    private static final int MAX_POLL_RECORDS = 5_000;
+    private static final int BATCH_BYTES = 256 * 1024;
 
     public static void main(String[] args) throws IOException {
         boolean copies = "copy".equals(ENV.get("JOB"));
@@ -46,8 +50,8 @@ public final class StreamsValidator {
 
     /**
      * After Kafka's documentation on throughput: large batches to write, large fetches to read, buffers that hold several
-     * polls; and what costs without being needed is off. The commit interval is the default of exactly-once, unless
-     * COMMIT_INTERVAL_MS says otherwise; at-least-once takes the same, where its default is 30 s.
+     * polls; and what costs without being needed is off. The commit interval is the default of exactly-once;
+     * at-least-once takes the same, where its default is 30 s.
      */
     private static Properties settings() {
         Properties settings = new Properties();
@@ -56,16 +60,16 @@ public final class StreamsValidator {
         settings.put(StreamsConfig.STATE_DIR_CONFIG, ENV.get("STATE_DIR"));
         settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, ENV.get("GUARANTEE"));
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, ENV.get("THREADS"));
-        settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, ENV.getOrDefault("COMMIT_INTERVAL_MS", "100"));
+        settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, COMMIT_INTERVAL_MS);
         settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 0);
-        settings.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, ENV.getOrDefault("BUFFERED_RECORDS", "5000"));
+        settings.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, BUFFERED_RECORDS);
         settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG), "earliest");
-        settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.MAX_POLL_RECORDS_CONFIG), ENV.getOrDefault("MAX_POLL_RECORDS", "5000"));
+        settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.MAX_POLL_RECORDS_CONFIG), MAX_POLL_RECORDS);
         settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.MAX_PARTITION_FETCH_BYTES_CONFIG), 4 * 1024 * 1024);
         settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.FETCH_MIN_BYTES_CONFIG), 256 * 1024);
         settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.FETCH_MAX_WAIT_MS_CONFIG), 100);
         settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.RECEIVE_BUFFER_CONFIG), 1024 * 1024);
-        settings.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), ENV.getOrDefault("BATCH_SIZE", "262144"));
+        settings.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), BATCH_BYTES);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.BUFFER_MEMORY_CONFIG), 64 * 1024 * 1024);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.MAX_REQUEST_SIZE_CONFIG), 2 * 1024 * 1024);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.SEND_BUFFER_CONFIG), 1024 * 1024);
