@@ -3,6 +3,8 @@ import { createRequire } from 'node:module'
 import { type IHeaders, type Kafka, Partitioners } from 'kafkajs'
 import { type Cluster, createCluster } from './clusterClient.ts'
 import { PipelineError, UnavailableError } from './errors.ts'
+import type { PartitionData } from './fetchedPartition.ts'
+import { FetchedBatches } from './kafkajsRecordBatches.ts'
 import { requirePatchedKafkajs } from './kafkaPatchCheck.ts'
 import type { TopicRecord } from './partitionCursor.ts'
 import { missingTopicsError } from './topicBounds.ts'
@@ -39,9 +41,9 @@ interface RawMessage {
   value: Buffer | null
   headers?: IHeaders
 }
-interface FetchedPartition {
-  partition: number
-  messages: RawMessage[]
+interface Fetched extends PartitionData {
+  /** What kafkajs has decoded, or, uncompressed and of the present version, what we do. */
+  messages: RawMessage[] | FetchedBatches
 }
 interface FetchingBroker {
   fetch(request: {
@@ -53,7 +55,7 @@ interface FetchingBroker {
       topic: string
       partitions: { partition: number; fetchOffset: string; maxBytes: number }[]
     }[]
-  }): Promise<{ responses: { topicName: string; partitions: FetchedPartition[] }[] }>
+  }): Promise<{ responses: { topicName: string; partitions: Fetched[] }[] }>
 }
 /** More of the client of kafkajs: what its consumers read with. */
 interface ReadingCluster extends Cluster {
@@ -64,8 +66,8 @@ interface ReadingCluster extends Cluster {
 type BatchOf = new (
   topic: string,
   fetchedOffset: string,
-  partition: FetchedPartition,
-) => { messages: RawMessage[] }
+  partition: Fetched,
+) => { messages: RawMessage[]; isEmptyIncludingFiltered(): boolean; lastOffset(): string }
 
 /**
  * Reads as a read-committed reader that belongs to no group: each call is a request, and nothing is left behind.
@@ -199,10 +201,14 @@ export class OrderWayReader {
     return fetched
   }
 
-  #toStretch(topic: string, start: number, fetched: FetchedPartition): Stretch {
+  #toStretch(topic: string, start: number, fetched: Fetched): Stretch {
     const { partition } = fetched
-    const { messages } = new this.#Batch(topic, String(start), fetched)
-    const records = messages.map(({ offset, timestamp, key, value, headers = {} }) => ({
+    const { messages } = fetched
+    const batch =
+      messages instanceof FetchedBatches
+        ? messages.toBatch(topic, String(start), fetched)
+        : new this.#Batch(topic, String(start), fetched)
+    const records = batch.messages.map(({ offset, timestamp, key, value, headers = {} }) => ({
       topic,
       partition,
       offset: Number(offset),
@@ -211,9 +217,9 @@ export class OrderWayReader {
       headers,
       timestampMs: Number(timestamp),
     }))
-    // The markers of transactions are among them, and tell that there is no more before them.
-    const last = fetched.messages.at(-1)
-    return { records, next: last === undefined ? start : Math.max(start, Number(last.offset) + 1) }
+    // The markers of transactions count, and tell that there is no more before them.
+    const next = batch.isEmptyIncludingFiltered() ? start : Math.max(start, Number(batch.lastOffset()) + 1)
+    return { records, next }
   }
 
   /** Once more over a new connection: the broker may have been started again, or a partition may have moved. */

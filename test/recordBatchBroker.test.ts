@@ -5,6 +5,7 @@ import { CompressionTypes, type IHeaders, type Kafka, type Message } from 'kafka
 import { createKafka } from '../kafkaConfig.ts'
 import { installRecordBatches } from '../lib/kafkajsRecordBatches.ts'
 import { readTopics, type TopicRecord } from '../lib/topicReader.ts'
+import { until } from './harness.ts'
 import { type TestGroup, testGroup } from './processorHarness.ts'
 
 const replacement = createRequire(import.meta.url)('kafkajs/src/protocol/recordBatch/replacement.js') as {
@@ -85,9 +86,15 @@ test('what the broker stores is the same, whoever of us and kafkajs has written 
   ]
   // With the settings of the broker: ours have it store what comes compressed as if it were not.
   await admin.createTopics({
-    waitForLeaders: true,
+    // kafkajs gives up when the broker does not know of one yet.
+    waitForLeaders: false,
     topics: topics.map((topic) => ({ topic, numPartitions: 1 })),
   })
+  const haveLeaders = async () => {
+    for (const topic of topics) await admin.fetchTopicOffsets(topic)
+    return true
+  }
+  await until('the topics have leaders', () => haveLeaders().catch(() => false))
   t.after(() => admin.deleteTopics({ topics }).finally(() => admin.disconnect()))
 
   await write(kafka, topics[0])
