@@ -90,12 +90,12 @@ test('what the broker stores is the same, whoever of us and kafkajs has written 
     waitForLeaders: false,
     topics: topics.map((topic) => ({ topic, numPartitions: 1 })),
   })
+  t.after(() => admin.deleteTopics({ topics }).finally(() => admin.disconnect()))
   const haveLeaders = async () => {
     for (const topic of topics) await admin.fetchTopicOffsets(topic)
     return true
   }
   await until('the topics have leaders', () => haveLeaders().catch(() => false))
-  t.after(() => admin.deleteTopics({ topics }).finally(() => admin.disconnect()))
 
   await write(kafka, topics[0])
   await byKafkajs(() => write(kafka, topics[1]))
